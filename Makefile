@@ -1,0 +1,50 @@
+# make book       build the site into book/_build/html
+# make test       run every test, every notebook and the browser tests
+# make notebooks  run the notebooks again, in place
+# make lab        open the notebooks in JupyterLab
+# make serve      serve the built site on this machine
+# make lint       check the format and the style
+# make clean      remove what was built; `rm -r .venv` removes the environment too
+#
+# Each sets up what it needs in .venv first, with the versions of constraints.txt. PYTHON names the interpreter to use;
+# CONSTRAINTS= (nothing) takes the newest versions that pyproject.toml allows, and NBVAL=--nbval-lax then compares the
+# notebooks' outputs less strictly.
+
+PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
+NBVAL ?= --nbval
+JOBS ?= 2
+BIN := .venv/bin
+NOTEBOOKS := $(wildcard book/[0-9][0-9]-*.ipynb)
+
+.PHONY: book test notebooks lab serve lint clean
+
+book: .venv/ready
+	$(BIN)/jupyter-book build book -W -n --keep-going -q
+	@echo "The book is at book/_build/html/index.html"
+
+test: book
+	$(BIN)/python -m pytest $(NBVAL) --nbval-current-env -n $(JOBS) --dist loadfile tests $(NOTEBOOKS)
+
+notebooks: .venv/ready
+	$(BIN)/python book/_ext/execute.py
+
+lab: .venv/ready
+	$(BIN)/jupyter lab book
+
+serve: book
+	$(BIN)/python -m http.server --directory book/_build/html --bind 127.0.0.1 8000
+
+lint: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf book/_build .pytest_cache .ruff_cache .hypothesis .benchmarks
+
+.venv/ready: pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[dev]'
+	@touch $@

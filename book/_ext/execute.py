@@ -1,0 +1,89 @@
+"""Run the notebooks again, in place: `execute.py [NOTEBOOK …]`, all of them by default.
+
+What is stored stays the same as long as the code and the versions do: no times of day, no cell timings, fixed cell ids.
+The seconds that each notebook took go to `book/_run_times.json`, with what they were measured on.
+"""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+BOOK = Path(__file__).resolve().parent.parent
+RUN_TIMES = BOOK / "_run_times.json"
+
+
+def main(names: list[str]) -> None:
+    paths = [Path(name).resolve() for name in names] or sorted(
+        BOOK.glob("[0-9][0-9]-*.ipynb")
+    )
+    record = json.loads(RUN_TIMES.read_text()) if RUN_TIMES.exists() else {}
+    for path in paths:
+        notebook = nbformat.read(path, as_version=4)
+        for number, cell in enumerate(notebook.cells):
+            cell.id = f"cell-{number:02d}"
+        begin = time.perf_counter()
+        # the kernel runs without a graphical backend and in the notebook's folder, as nbval's does
+        client = NotebookClient(
+            notebook,
+            timeout=600,
+            record_timing=False,
+            resources={"metadata": {"path": BOOK}},
+        )
+        client.execute()
+        seconds = time.perf_counter() - begin
+        notebook.metadata = {
+            "kernelspec": {
+                "display_name": "Python 3",
+                "language": "python",
+                "name": "python3",
+            },
+            "language_info": {"name": "python"},
+        }
+        nbformat.write(notebook, path)
+        record[path.stem] = {
+            "seconds": round(seconds, 1),
+            "device": f"{os.cpu_count()} CPU cores",
+            "versions": {
+                "Python": platform.python_version(),
+                "torch": version("torch"),
+            },
+            "date": datetime.date.today().isoformat(),
+            "commit": commit(),
+        }
+        print(f"{path.name}: {seconds:.1f} s")
+    RUN_TIMES.write_text(json.dumps(dict(sorted(record.items())), indent=1) + "\n")
+
+
+def commit() -> str:
+    """The commit that is checked out, marked if something in it has been changed since."""
+    try:
+        head = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            cwd=BOOK,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"],
+            cwd=BOOK,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

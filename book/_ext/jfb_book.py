@@ -1,0 +1,297 @@
+"""What this book adds to Jupyter Book: pages generated from the notebooks, and a site that asks no other host for anything.
+
+{claims-ledger}      a table of every claim that the notebooks check, collected from their stored outputs
+{run-times}          a table of the chapters' measured run times, with what they were measured on
+{chapter-time}`01`   how long a chapter takes to read and to run
+{cite-this-book}     the book's BibTeX entry, from CITATION.cff and the project's address
+"""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+from docutils import nodes
+from docutils.parsers.rst import Directive, directives
+from jfb_tutorial import explorers
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxRole
+
+BOOK = Path(__file__).resolve().parent.parent
+RUN_TIMES = BOOK / "_run_times.json"
+CLAIM = "application/vnd.jfb-tutorial.claim+json"
+WORDS_A_MINUTE = 180  # slow reading, with formulas
+
+
+def repository() -> str:
+    """The project's public address, or nothing while it is not known."""
+    project = tomllib.loads((BOOK.parent / "pyproject.toml").read_text())["project"]
+    return project.get("urls", {}).get("Repository", "").rstrip("/")
+
+
+def notebooks() -> list[Path]:
+    """The chapters, in order."""
+    return sorted(BOOK.glob("[0-9][0-9]-*.ipynb"))
+
+
+def claims(path: Path) -> list[dict]:
+    """The claims that a notebook's stored outputs carry, in order."""
+    cells = json.loads(path.read_text())["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return [
+        output["data"][CLAIM] for output in outputs if CLAIM in output.get("data", {})
+    ]
+
+
+def title(path: Path) -> str:
+    """The first heading of a notebook."""
+    first = "".join(json.loads(path.read_text())["cells"][0]["source"])
+    return re.search(r"^# (.+)$", first, re.MULTILINE).group(1)
+
+
+def words(path: Path) -> int:
+    """The words of a notebook's prose; solutions, which start folded, are not counted."""
+    cells = json.loads(path.read_text())["cells"]
+    prose = "\n".join(
+        "".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"
+    )
+    prose = re.sub(
+        r"^(`{3,}|:{3,})\{solution-start\}.*?\{solution-end\}",
+        "",
+        prose,
+        flags=re.MULTILINE | re.DOTALL,
+    )
+    return len(prose.split())
+
+
+def table(headings: list[str], rows: list[list[nodes.Node]]) -> nodes.table:
+    """A docutils table; a cell is an inline node."""
+    group = nodes.tgroup(cols=len(headings))
+    group += [nodes.colspec(colwidth=1) for _ in headings]
+    for kind, lines in (
+        (nodes.thead, [[nodes.Text(heading) for heading in headings]]),
+        (nodes.tbody, rows),
+    ):
+        part = kind()
+        for line in lines:
+            row = nodes.row()
+            for cell in line:
+                entry = nodes.entry()
+                paragraph = nodes.paragraph()
+                paragraph += cell
+                entry += paragraph
+                row += entry
+            part += row
+        group += part
+    result = nodes.table(classes=["jfb-wide"])
+    result += group
+    return result
+
+
+class ClaimsLedger(Directive):
+    """Every claim, the chapter that checks it, and what came out."""
+
+    def run(self) -> list[nodes.Node]:
+        verdicts = {"holds": "holds", "fails": "fails", "silent": "says nothing"}
+        rows = []
+        for path in notebooks():
+            for claim in claims(path):
+                link = nodes.reference(
+                    "",
+                    "",
+                    internal=True,
+                    refuri=f"{path.stem}.html#{claim['identifier']}",
+                )
+                link += nodes.literal(text=claim["identifier"])
+                failing = sum(not check["holds"] for check in claim["dropped"])
+                rows.append(
+                    [
+                        link,
+                        nodes.Text(claim["states"]),
+                        nodes.Text(claim["source"]),
+                        nodes.strong(text=verdicts[claim["verdict"]]),
+                        nodes.Text(
+                            f"{failing} of {len(claim['dropped'])}"
+                            if claim["dropped"]
+                            else "–"
+                        ),
+                    ]
+                )
+        note_dependencies(self.state.document.settings.env)
+        return [
+            table(
+                [
+                    "Claim",
+                    "What it says",
+                    "Where",
+                    "As measured",
+                    "Fails with a hypothesis dropped",
+                ],
+                rows,
+            )
+        ]
+
+
+class RunTimes(Directive):
+    """The time each chapter's notebook takes, and the machine and versions that it was measured with."""
+
+    def run(self) -> list[nodes.Node]:
+        note_dependencies(self.state.document.settings.env)
+        record = json.loads(RUN_TIMES.read_text())
+        rows = []
+        for path in notebooks():
+            run = record[path.stem]
+            versions = ", ".join(
+                f"{name} {version}" for name, version in run["versions"].items()
+            )
+            cells = [
+                title(path),
+                f"{run['seconds']:.0f} s",
+                run["device"],
+                versions,
+                run["date"],
+                run["commit"],
+            ]
+            rows.append([nodes.Text(cell) for cell in cells])
+        return [
+            table(
+                ["Chapter", "Time to run", "Device", "Versions", "Date", "Commit"], rows
+            )
+        ]
+
+
+class ChapterTime(SphinxRole):
+    """How long a chapter takes, from its words and its last recorded run."""
+
+    def run(self):
+        note_dependencies(self.env)
+        path = next(path for path in notebooks() if path.stem.startswith(self.text))
+        run = json.loads(RUN_TIMES.read_text())[path.stem]
+        count = words(path)
+        text = (
+            f"about {round(count / WORDS_A_MINUTE)} minutes to read ({round(count, -2):,} words at {WORDS_A_MINUTE} a "
+            f"minute) and {run['seconds']:.0f} seconds to run ({run['device']})"
+        )
+        return [nodes.Text(text)], []
+
+
+class CiteThisBook(Directive):
+    """A BibTeX entry made from CITATION.cff; the address appears once pyproject.toml has it."""
+
+    def run(self) -> list[nodes.Node]:
+        citation = yaml.safe_load((BOOK.parent / "CITATION.cff").read_text())
+        authors = " and ".join(
+            f"{{{a['name']}}}"
+            if "name" in a
+            else f"{a['family-names']}, {a['given-names']}"
+            for a in citation["authors"]
+        )
+        lines = [
+            "@book{jfb_tutorial,",
+            f"  title   = {{{citation['title']}}},",
+            f"  author  = {{{authors}}},",
+            f"  year    = {{{str(citation['date-released'])[:4]}}},",
+            f"  version = {{{citation['version']}}},",
+        ]
+        if repository():
+            lines.append(f"  url     = {{{repository()}}},")
+        text = "\n".join([*lines, "}"])
+        return [nodes.literal_block(text, text, language="bibtex")]
+
+
+class ShowExplorer(Directive):
+    """An explorer on a page that is no notebook."""
+
+    required_arguments = 1
+    option_spec = {"d": float, "y0": float, "steps": directives.nonnegative_int}  # noqa: RUF012
+
+    def run(self) -> list[nodes.Node]:
+        explorer = getattr(explorers, self.arguments[0])(**self.options)
+        return [nodes.raw("", explorer._repr_html_(), format="html")]
+
+
+def note_dependencies(env) -> None:
+    """A generated page is read anew when a notebook or the record of run times changes."""
+    for path in [*notebooks(), RUN_TIMES]:
+        env.note_dependency(str(path))
+
+
+def set_repository(app: Sphinx, config) -> None:
+    """Launch and repository buttons, once the project has an address."""
+    options = config.html_theme_options
+    options.pop("launch_buttons", None)
+    if not repository():
+        options.update(use_repository_button=False, use_issues_button=False)
+        return
+    options.update(
+        repository_url=repository(),
+        repository_branch="main",
+        path_to_docs="book",
+        use_repository_button=True,
+        use_issues_button=True,
+        launch_buttons={
+            "notebook_interface": "jupyterlab",
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+        },
+    )
+
+
+def describe_pictures(app: Sphinx, doctree: nodes.document) -> None:
+    """Alternative text: a picture's output says in its plain text what the picture shows."""
+    for bundle in doctree.findall(nodes.container):
+        if bundle.get("nb_element") != "mime_bundle":
+            continue
+        plain = [
+            part.astext()
+            for part in bundle.children
+            if part.get("mime_type") == "text/plain"
+        ]
+        for image in bundle.findall(nodes.image):
+            if plain:
+                image["alt"] = plain[0].strip()
+
+
+def escape_bars(
+    app: Sphinx, what: str, name: str, obj, options, lines: list[str]
+) -> None:
+    """Docstrings write |d| for an absolute value; to reStructuredText a bar opens a substitution."""
+    for number, line in enumerate(lines):
+        parts = line.split("`")
+        parts[::2] = [part.replace("|", "\\|") for part in parts[::2]]
+        lines[number] = "`".join(parts)
+
+
+def clean_page(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
+    """Leave out Thebe, whose snippet throws an error on every page, and whose script lives on another host."""
+    context["default_mode"] = (
+        "auto"  # the theme follows the reader's system until told otherwise
+    )
+    context["script_files"] = [
+        script
+        for script in context.get("script_files", [])
+        if "thebe"
+        not in (
+            str(getattr(script, "filename", ""))
+            + str(getattr(script, "attributes", ""))
+        ).lower()
+    ]
+    context["css_files"] = [
+        css
+        for css in context.get("css_files", [])
+        if "thebe" not in str(getattr(css, "filename", ""))
+    ]
+
+
+def setup(app: Sphinx) -> dict:
+    app.add_directive("claims-ledger", ClaimsLedger)
+    app.add_directive("run-times", RunTimes)
+    app.add_directive("cite-this-book", CiteThisBook)
+    app.add_directive("explorer", ShowExplorer)
+    app.add_role("chapter-time", ChapterTime())
+    app.connect("config-inited", set_repository, priority=100)
+    app.connect("autodoc-process-docstring", escape_bars, priority=100)
+    app.connect("doctree-read", describe_pictures)
+    app.connect("html-page-context", clean_page, priority=900)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,187 @@
+"""A claim of a paper, checked by machine beside the sentence that states it::
+
+    Claim("jfb-lemma-F.1-step-1", "T(·; d) is a ½-contraction of [−α, α].", source="JFB (78)–(80)",
+          assumed=[Check("α", alpha, "<=", 10 ** -0.25)],
+          concluded=[Check("largest |T(y) − T(z)| / |y − z|", ratio, "<=", 0.5)],
+          dropped=[Check("the same on [−1, 1]", wide, "<=", 0.5)])
+
+What a cell shows of it, the stored output carries as data too (`MIME_TYPE`): the book's ledger of claims is collected from
+there, and a claim whose numbers change fails the notebook's test.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+__all__ = ["MIME_TYPE", "Check", "Claim"]
+
+MIME_TYPE = "application/vnd.jfb-tutorial.claim+json"
+
+_RELATIONS = {  # the relation, and how it and its contrary are written
+    "<": (operator.lt, "<", "≥"),
+    "<=": (operator.le, "≤", ">"),
+    ">": (operator.gt, ">", "≤"),
+    ">=": (operator.ge, "≥", "<"),
+    "==": (operator.eq, "=", "≠"),
+}
+_ROUNDING = 1e-9
+_VERDICTS = {
+    "holds": "holds as measured",
+    "fails": "fails as measured",
+    "silent": "says nothing here: a hypothesis fails",
+}
+_STYLE = (
+    ".jfb-claim{border:1px solid rgba(128,128,128,.45);border-left:4px solid #0072B2;border-radius:4px;padding:.6em .9em;"
+    "margin:1em 0;font-size:.95em;overflow-x:auto}.jfb-claim[data-verdict=fails]{border-left-color:#D55E00}"
+    ".jfb-claim p{margin:0 0 .4em}.jfb-claim table{border-collapse:collapse;width:100%;margin:0}"
+    ".jfb-claim th,.jfb-claim td{text-align:left;padding:.15em .6em .15em 0;vertical-align:top;border:0;"
+    "background:transparent;font-weight:normal}.jfb-claim th[scope=rowgroup]{font-weight:bold;padding-top:.5em}"
+    ".jfb-claim td:nth-child(2){white-space:nowrap;font-variant-numeric:tabular-nums}.jfb-claim td:last-child{white-space:nowrap}"
+    "@media(max-width:600px){.jfb-claim tr{display:block;padding-bottom:.3em}.jfb-claim td:first-child{display:block}"
+    ".jfb-claim td{display:inline}}"
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One measured inequality.
+
+    Args:
+        what: the quantity, in words or in plain symbols.
+        measured: its value.
+        relation: one of `<`, `<=`, `>`, `>=`, `==`.
+        bound: what it is compared with.
+    """
+
+    what: str
+    measured: float
+    relation: str
+    bound: float
+
+    def __post_init__(self) -> None:
+        if self.relation not in _RELATIONS:
+            raise ValueError(f"relation must be one of {', '.join(_RELATIONS)}, got {self.relation!r}")
+        for name in ("measured", "bound"):
+            try:
+                value = float(getattr(self, name))
+            except (TypeError, ValueError):
+                raise TypeError(f"{name} must be one number, got {type(getattr(self, name)).__name__}") from None
+            object.__setattr__(self, name, value)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the measured value stands in the relation to the bound; never so for NaN."""
+        return bool(_RELATIONS[self.relation][0](self.measured, self.bound))
+
+    def __str__(self) -> str:
+        """What was found, as a true statement: `0.46 ≤ 0.5`, or `0.77 > 0.5` where the check fails."""
+        if self.holds and self.relation == "==":
+            return _number(self.measured)
+        if self.holds and self.relation in ("<", "<=") and self.measured >= 0 and 0 < self.bound <= _ROUNDING:
+            return f"below {_number(self.bound)}"  # digits of a rounding error are noise, and differ between machines
+        sign = "?" if math.isnan(self.measured) else _RELATIONS[self.relation][1 if self.holds else 2]
+        return f"{_number(self.measured)} {sign} {_number(self.bound)}"
+
+
+@dataclass(frozen=True, repr=False)
+class Claim:
+    """A claim, its hypotheses and its conclusions, each measured.
+
+    Args:
+        identifier: the paper and the number, such as `jfb-theorem-3.1`; the name in the ledger and of the link.
+        states: the claim in one sentence of plain text.
+        source: where the paper says so, such as `JFB Theorem 3.1`.
+        assumed: the hypotheses.
+        concluded: what should follow.
+        dropped: conclusions measured with a hypothesis dropped. They should fail: they show what it is needed for.
+    """
+
+    identifier: str
+    states: str
+    source: str
+    assumed: Sequence[Check] = ()
+    concluded: Sequence[Check] = ()
+    dropped: Sequence[Check] = ()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z]+(-[A-Za-z0-9.]+)+", self.identifier):
+            raise ValueError(f"identifier must look like jfb-theorem-3.1, got {self.identifier!r}")
+        for name in ("assumed", "concluded", "dropped"):
+            checks = tuple(getattr(self, name))
+            for check in checks:
+                if not isinstance(check, Check):
+                    raise TypeError(f"{name} must hold Check objects, got {type(check).__name__}")
+            object.__setattr__(self, name, checks)
+        if not self.concluded:
+            raise ValueError("concluded must hold at least one Check: a claim that measures nothing shows nothing")
+
+    @property
+    def verdict(self) -> str:
+        """`holds`, `fails`, or `silent` where a hypothesis fails and the claim says nothing."""
+        if not all(check.holds for check in self.assumed):
+            return "silent"
+        return "holds" if all(check.holds for check in self.concluded) else "fails"
+
+    def to_dict(self) -> dict:
+        """The claim as JSON-ready data; numbers are rounded to 4 significant digits, as shown."""
+        groups = {
+            name: [{"what": check.what, "shown": str(check), "holds": check.holds} for check in getattr(self, name)]
+            for name in ("assumed", "concluded", "dropped")
+        }
+        return {
+            "identifier": self.identifier,
+            "states": self.states,
+            "source": self.source,
+            "verdict": self.verdict,
+            **groups,
+        }
+
+    def __repr__(self) -> str:
+        lines = [f"{self.identifier} ({self.source}): {_VERDICTS[self.verdict]}", f"  {self.states}"]
+        for title, checks, marks in self._groups():
+            lines.append(f"  {title}")
+            lines += [f"    {check.what}: {check}  {marks[check.holds]}" for check in checks]
+        return "\n".join(lines)
+
+    def _groups(self):
+        plain = {True: "✓", False: "✗"}
+        expected = {True: "✓ still", False: "✗ no longer"}
+        groups = [
+            ("Assumed", self.assumed, plain),
+            ("Concluded", self.concluded, plain),
+            ("With a hypothesis dropped", self.dropped, expected),
+        ]
+        return [group for group in groups if group[1]]
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {MIME_TYPE: self.to_dict(), "text/html": self._html(), "text/plain": repr(self)}
+
+    def _html(self) -> str:
+        rows = []
+        for title, checks, marks in self._groups():
+            rows.append(f'<tbody><tr><th scope="rowgroup" colspan="3">{title}</th></tr>')
+            rows += [
+                f"<tr><td>{escape(check.what)}</td><td>{escape(str(check))}</td><td>{marks[check.holds]}</td></tr>"
+                for check in checks
+            ]
+            rows.append("</tbody>")
+        return (
+            f'<style>{_STYLE}</style><div class="jfb-claim" id="{self.identifier}" data-verdict="{self.verdict}" '
+            f'tabindex="0" role="region" aria-label="Claim {self.identifier}">'
+            f"<p><strong>{escape(self.states)}</strong><br>{escape(self.source)}, <code>{self.identifier}</code>: "
+            f"<strong>{_VERDICTS[self.verdict]}</strong></p><table>{''.join(rows)}</table></div>"
+        )
+
+
+def _number(value: float) -> str:
+    """At most 4 significant digits; integers and exact halves stay as they are."""
+    if math.isnan(value) or math.isinf(value):
+        return str(value)
+    if value == int(value) and abs(value) < 1e6:
+        return str(int(value))
+    return f"{value:.4g}"

@@ -1,0 +1,80 @@
+"""Figures that answer to the hand without a kernel: on the published page, from disk, in Jupyter and in Colab.
+
+An explorer is an object whose HTML carries its own small script, so the same cell output works wherever it is shown. Its
+drawing is decoration to a screen reader; what it shows is also said in a sentence that follows every change, and listed in
+a table. `core.js` has what all explorers share, `core.css` their look; one more script of the explorer's name draws it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from importlib.resources import files
+
+__all__ = ["Explorer", "cobweb"]
+
+
+@dataclass(frozen=True, repr=False)
+class Explorer:
+    """A figure with a script.
+
+    Args:
+        name: of the script, `<name>.js` in this folder.
+        label: the accessible name of the figure; also its caption.
+        words: what it shows, for a reader whose page runs no script.
+        parameters: where it starts, handed to the script as JSON.
+    """
+
+    name: str
+    label: str
+    words: str
+    parameters: Mapping[str, float]
+
+    def __repr__(self) -> str:
+        return f"{self.label}\n{self.words}"
+
+    def _repr_html_(self) -> str:
+        parameters = escape(json.dumps(dict(self.parameters)), quote=True)
+        return (
+            f"<style>{_read('core.css')}</style>"
+            f'<figure class="jfb-explorer" data-explorer="{self.name}" data-parameters="{parameters}" '
+            f'role="group" aria-label="{escape(self.label, quote=True)}">'
+            f'<div class="jfb-stage"></div><div class="jfb-controls"></div>'
+            f'<p class="jfb-words" role="status">{escape(self.words)}</p><div class="jfb-more"></div>'
+            f"<figcaption>{escape(self.label)}</figcaption></figure>"
+            f'<script>(() => {{\n"use strict";\n{_read("core.js")}\n{_read(self.name + ".js")}\n'
+            f'startAll("{self.name}", start);\n}})();</script>'
+        )
+
+
+def cobweb(d: float = 0.45, y0: float = 0.0, steps: int = 3) -> Explorer:
+    """The cobweb of y ← d + y⁵: drag d and the start, add steps, watch it settle or escape.
+
+    Args:
+        d: input at the beginning, in [0, 0.7]. A negative d is the mirror image.
+        y0: start of the iteration, in [0, 1].
+        steps: steps drawn at the beginning, in [0, 60].
+
+    Raises:
+        ValueError: a parameter is outside its range.
+    """
+    for name, value, high in (("d", d, 0.7), ("y0", y0, 1.0), ("steps", steps, 60)):
+        if not 0 <= value <= high:
+            raise ValueError(f"{name} must lie in [0, {high}], got {value}; the explorer's sliders reach no further")
+    return Explorer(
+        "cobweb",
+        label="Cobweb explorer: the iteration y ← d + y⁵",
+        words="A cobweb diagram: from the start, go up to the curve d + y⁵, across to the diagonal, and again. For d up to "
+        "0.535 the steps close in on the fixed point where the curve crosses the diagonal; beyond, the curve has lifted off "
+        "the diagonal and they escape. The figure answers to the hand where its script runs: on the web page, or after "
+        "this cell has run.",
+        parameters={"d": d, "y0": y0, "steps": steps},
+    )
+
+
+@cache
+def _read(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8").strip()

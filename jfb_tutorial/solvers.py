@@ -1,0 +1,153 @@
+"""Solvers of the fixed point equation u = T(u): JFB Algorithm 1 and what a solver reports.
+
+A solver is a frozen dataclass, called as `solver(T, u0) -> Solution`. T is called with the whole batch, always, because it
+may couple its samples (batch normalisation does); no sample is dropped or frozen when it has converged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["FixedPointIteration", "Solution"]
+
+
+@dataclass(frozen=True, repr=False)
+class Solution:
+    """What a solver found.
+
+    Attributes:
+        u: `(batch, *latent)`, the last iterate; no graph.
+        residuals: `(checks, batch)`, ‖T(u) − u‖₂ of each sample at each check, in u's dtype (float32 at least).
+        steps: `(batch,)` int64, evaluations of T until the sample first met the tolerance, else their total.
+        converged: `(batch,)` bool, whether the sample met the tolerance at the last evaluation.
+    """
+
+    u: Tensor
+    residuals: Tensor
+    steps: Tensor
+    converged: Tensor
+
+    def __repr__(self) -> str:
+        samples = len(self.steps)
+        if not samples:
+            return "Solution(no samples)"
+        low, high = int(self.steps.min()), int(self.steps.max())
+        steps = f"{high}" if low == high else f"{low} to {high}"
+        return (
+            f"Solution({int(self.converged.sum())} of {samples} samples converged, {steps} steps, "
+            f"largest residual {self.residuals[-1].max():.1e})"
+        )
+
+
+@dataclass(frozen=True)
+class FixedPointIteration:
+    """Plain iteration u ← T(u), JFB (10) and Algorithm 1.
+
+    The residual of a sample is ‖T(u) − u‖₂ over its latent coordinates. It is read every `check_every` evaluations and at
+    the last; the loop ends at the first check at which every sample meets the tolerance, or after `max_steps`
+    evaluations. The point returned is T(u), newer by one step than the u whose residual was read last: for a
+    γ-contraction its own residual is at most γ times that, and its distance from the fixed point at most γ/(1−γ) times.
+
+    Args:
+        tol: tolerance on the residual, > 0; a sample meets it when residual ≤ tol.
+        max_steps: largest number of evaluations of T, at least 1.
+        relative: compare the residual with tol · ‖T(u)‖₂ instead.
+        check_every: evaluations between two checks; 0 reads nothing before the end and always runs `max_steps`
+            evaluations, which suits captured loops.
+    """
+
+    tol: float = 1e-4
+    max_steps: int = 50
+    relative: bool = False
+    check_every: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.tol > 0:
+            raise ValueError(f"tol must be positive, got {self.tol}; 1e-4 is the usual choice in float32")
+        for name, least in (("max_steps", 1), ("check_every", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}")
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+
+    @torch.no_grad()
+    def __call__(self, T: Callable[[Tensor], Tensor], u0: Tensor) -> Solution:
+        """Iterate from `u0`.
+
+        Args:
+            T: maps `(batch, *latent)` to the same shape, dtype and device, and leaves its argument as it is.
+            u0: `(batch, *latent)`, floating point.
+
+        Raises:
+            FloatingPointError: a residual is not finite; the message names the step and the samples.
+            TypeError: `u0` is not a floating-point tensor, or T returns another type or dtype (inside autocast T(u) is
+                cast to u's dtype instead).
+            ValueError: `u0` has no batch dimension, T changes the shape or the device, or writes into its argument.
+        """
+        if not isinstance(u0, Tensor) or not u0.is_floating_point():
+            kind = u0.dtype if isinstance(u0, Tensor) else type(u0).__name__
+            raise TypeError(f"u0 must be a floating-point tensor, got {kind}")
+        if u0.ndim == 0:
+            raise ValueError("u0 must have a batch dimension, got a scalar; pass u0.reshape(1)")
+        u = u0.detach()
+        residuals, met = [], []
+        checked_at = []
+        for step in range(1, self.max_steps + 1):
+            v = evaluate(T, u)
+            if step == self.max_steps or (self.check_every and step % self.check_every == 0):
+                residual = sample_norm(v - u)
+                bound = self.tol * sample_norm(v) if self.relative else self.tol
+                residuals.append(residual)
+                met.append(residual <= bound)
+                checked_at.append(step)
+                # one read of the device: both answers in one small tensor
+                finished, finite = torch.stack([met[-1].all(), residual.isfinite().all()]).tolist()
+                if not finite:
+                    _raise_not_finite(residual, step)
+                if finished:
+                    u = v
+                    break
+            u = v
+        met = torch.stack(met)
+        evaluations = torch.tensor(checked_at, device=u.device)
+        first = evaluations[met.to(torch.int8).argmax(dim=0)]
+        return Solution(u, torch.stack(residuals), torch.where(met.any(dim=0), first, evaluations[-1]), met[-1])
+
+
+def evaluate(T: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
+    """T(u), refused if T is not a map from the space of u to itself."""
+    version = u._version
+    v = T(u)
+    if not isinstance(v, Tensor):
+        raise TypeError(f"T must return a tensor, got {type(v).__name__}")
+    if v.shape != u.shape:
+        raise ValueError(f"T must keep the shape of u: it maps {tuple(u.shape)} to {tuple(v.shape)}")
+    if v.device != u.device:
+        raise ValueError(f"T must keep the device of u: it maps {u.device} to {v.device}; move its weights or u0")
+    if v.dtype != u.dtype:
+        if not torch.is_autocast_enabled(u.device.type):
+            raise TypeError(f"T must keep the dtype of u: it maps {u.dtype} to {v.dtype}; convert its weights or u0")
+        v = v.to(u.dtype)
+    if u._version != version:
+        raise ValueError("T must not write into its argument: it changed u in place; use out-of-place operations")
+    return v
+
+
+def sample_norm(x: Tensor) -> Tensor:
+    """‖x‖₂ of each sample, `(batch,)`, accumulated in float32 at least."""
+    flat = x.unsqueeze(1) if x.ndim == 1 else x.flatten(1)
+    return torch.linalg.vector_norm(flat, dim=1, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def _raise_not_finite(residual: Tensor, step: int) -> None:
+    samples = (~residual.isfinite()).nonzero().flatten().tolist()
+    shown = ", ".join(map(str, samples[:8])) + (", …" if len(samples) > 8 else "")
+    raise FloatingPointError(
+        f"T(u) is not finite at step {step} in {len(samples)} of {len(residual)} samples ({shown}); "
+        "T is probably not a contraction there: check its Lipschitz constant, damp it, or shrink its weights"
+    )
