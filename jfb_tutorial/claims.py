@@ -1,8 +1,7 @@
 """A claim of a paper, checked by machine beside the sentence that states it::
 
-    Claim("jfb-lemma-F.1-step-1", "T(·; d) is a ½-contraction of [−α, α].", source="JFB (78)–(80)",
-          assumed=[Check("α", alpha, "<=", 10 ** -0.25)],
-          concluded=[Check("largest |T(y) − T(z)| / |y − z|", ratio, "<=", 0.5)],
+    Claim("jfb-lemma-F.1-step-1", "T is a ½-contraction of [−α, α].", source="JFB (78)–(80)",
+          concluded=[Check("largest ratio on [−α, α]", ratio, "<=", 0.5)],
           dropped=[Check("the same on [−1, 1]", wide, "<=", 0.5)])
 
 What a cell shows of it, the stored output carries as data too (`MIME_TYPE`): the book's ledger of claims is collected from
@@ -36,12 +35,13 @@ _VERDICTS = {
     "silent": "says nothing here: a hypothesis fails",
 }
 _STYLE = (
-    ".jfb-claim{border:1px solid rgba(128,128,128,.45);border-left:4px solid #0072B2;border-radius:4px;padding:.6em .9em;"
-    "margin:1em 0;font-size:.95em;overflow-x:auto}.jfb-claim[data-verdict=fails]{border-left-color:#D55E00}"
-    ".jfb-claim p{margin:0 0 .4em}.jfb-claim table{border-collapse:collapse;width:100%;margin:0}"
+    ".jfb-claim{border:1px solid rgba(128,128,128,.45);border-left:4px solid #0072B2;border-radius:4px;padding:.5em .9em;"
+    "margin:1em 0;font-size:.95em}.jfb-claim[data-verdict=fails]{border-left-color:#C04A00}"
+    ".jfb-claim summary{cursor:pointer}.jfb-claim summary small{display:block;margin:.2em 0 0 1.1em;font-size:.93em}"
+    ".jfb-claim table{border-collapse:collapse;width:100%;margin:.3em 0 0}"
     ".jfb-claim th,.jfb-claim td{text-align:left;padding:.15em .6em .15em 0;vertical-align:top;border:0;"
     "background:transparent;font-weight:normal}.jfb-claim th[scope=rowgroup]{font-weight:bold;padding-top:.5em}"
-    ".jfb-claim td:nth-child(2){white-space:nowrap;font-variant-numeric:tabular-nums}.jfb-claim td:last-child{white-space:nowrap}"
+    ".jfb-claim td+td{white-space:nowrap;font-variant-numeric:tabular-nums}"
     "@media(max-width:600px){.jfb-claim tr{display:block;padding-bottom:.3em}.jfb-claim td:first-child{display:block}"
     ".jfb-claim td{display:inline}}"
 )
@@ -67,10 +67,15 @@ class Check:
         if self.relation not in _RELATIONS:
             raise ValueError(f"relation must be one of {', '.join(_RELATIONS)}, got {self.relation!r}")
         for name in ("measured", "bound"):
+            value = getattr(self, name)
             try:
-                value = float(getattr(self, name))
-            except (TypeError, ValueError):
-                raise TypeError(f"{name} must be one number, got {type(getattr(self, name)).__name__}") from None
+                if isinstance(value, str):
+                    raise TypeError
+                value = float(value.detach() if hasattr(value, "detach") else value)
+            except (TypeError, ValueError, RuntimeError):
+                raise TypeError(
+                    f"{name} must be one real number, got {type(value).__name__}; reduce it first"
+                ) from None
             object.__setattr__(self, name, value)
 
     @property
@@ -85,7 +90,11 @@ class Check:
         if self.holds and self.relation in ("<", "<=") and self.measured >= 0 and 0 < self.bound <= _ROUNDING:
             return f"below {_number(self.bound)}"  # digits of a rounding error are noise, and differ between machines
         sign = "?" if math.isnan(self.measured) else _RELATIONS[self.relation][1 if self.holds else 2]
-        return f"{_number(self.measured)} {sign} {_number(self.bound)}"
+        for digits in (4, 6, 8, 12, 17):  # as many as it takes to tell the two apart
+            left, right = _number(self.measured, digits), _number(self.bound, digits)
+            if left != right or self.measured == self.bound:
+                break
+        return f"{left} {sign} {right}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -112,7 +121,8 @@ class Claim:
         if not re.fullmatch(r"[a-z]+(-[A-Za-z0-9.]+)+", self.identifier):
             raise ValueError(f"identifier must look like jfb-theorem-3.1, got {self.identifier!r}")
         for name in ("assumed", "concluded", "dropped"):
-            checks = tuple(getattr(self, name))
+            checks = getattr(self, name)
+            checks = (checks,) if isinstance(checks, Check) else tuple(checks)
             for check in checks:
                 if not isinstance(check, Check):
                     raise TypeError(f"{name} must hold Check objects, got {type(check).__name__}")
@@ -162,26 +172,29 @@ class Claim:
         return {MIME_TYPE: self.to_dict(), "text/html": self._html(), "text/plain": repr(self)}
 
     def _html(self) -> str:
-        rows = []
+        rows, brief = [], []
         for title, checks, marks in self._groups():
             rows.append(f'<tbody><tr><th scope="rowgroup" colspan="3">{title}</th></tr>')
-            rows += [
-                f"<tr><td>{escape(check.what)}</td><td>{escape(str(check))}</td><td>{marks[check.holds]}</td></tr>"
-                for check in checks
-            ]
+            for check in checks:
+                shown, mark = escape(str(check)), marks[check.holds]
+                rows.append(f"<tr><td>{escape(check.what)}</td><td>{shown}</td><td>{mark}</td></tr>")
             rows.append("</tbody>")
+            if checks is not self.assumed:
+                found = ", ".join(f"{escape(str(check))} {marks[check.holds][0]}" for check in checks)
+                brief.append(found if checks is self.concluded else f"a hypothesis dropped: {found}")
+        # the name is inside, so that a link to it opens the box
         return (
-            f'<style>{_STYLE}</style><div class="jfb-claim" id="{self.identifier}" data-verdict="{self.verdict}" '
-            f'tabindex="0" role="region" aria-label="Claim {self.identifier}">'
-            f"<p><strong>{escape(self.states)}</strong><br>{escape(self.source)}, <code>{self.identifier}</code>: "
-            f"<strong>{_VERDICTS[self.verdict]}</strong></p><table>{''.join(rows)}</table></div>"
+            f'<style>{_STYLE}</style><details class="jfb-claim" data-verdict="{self.verdict}"'
+            f"{' open' if self.verdict != 'holds' else ''}><summary><strong>{escape(self.states)}</strong>"
+            f"<small>{escape(self.source)}: <strong>{_VERDICTS[self.verdict]}</strong>; {'; '.join(brief)}</small></summary>"
+            f'<div id="{self.identifier}"><code>{self.identifier}</code><table>{"".join(rows)}</table></div></details>'
         )
 
 
-def _number(value: float) -> str:
-    """At most 4 significant digits; integers and exact halves stay as they are."""
+def _number(value: float, digits: int = 4) -> str:
+    """At most `digits` significant digits; small integers stay as they are."""
     if math.isnan(value) or math.isinf(value):
         return str(value)
     if value == int(value) and abs(value) < 1e6:
         return str(int(value))
-    return f"{value:.4g}"
+    return f"{value:.{digits}g}"

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ._checks import flag, integer, positive
+
 __all__ = ["FixedPointIteration", "Solution"]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Solution:
     """What a solver found.
 
     Attributes:
-        u: `(batch, *latent)`, the last iterate; no graph.
+        u: `(batch, *latent)`, the last iterate; no graph. It may share memory with the tensor that T returned last.
         residuals: `(checks, batch)`, ‖T(u) − u‖₂ of each sample at each check, in u's dtype (float32 at least).
         steps: `(batch,)` int64, evaluations of T until the sample first met the tolerance, else their total.
         converged: `(batch,)` bool, whether the sample met the tolerance at the last evaluation.
@@ -49,15 +51,16 @@ class FixedPointIteration:
 
     The residual of a sample is ‖T(u) − u‖₂ over its latent coordinates. It is read every `check_every` evaluations and at
     the last; the loop ends at the first check at which every sample meets the tolerance, or after `max_steps`
-    evaluations. The point returned is T(u), newer by one step than the u whose residual was read last: for a
-    γ-contraction its own residual is at most γ times that, and its distance from the fixed point at most γ/(1−γ) times.
+    evaluations. Algorithm 1 then returns u; we return T(u), which has been computed anyway. For a γ-contraction its own
+    residual is at most γ times the one read last, and its distance from the fixed point at most γ/(1−γ) times. Where T is
+    no contraction neither need hold, and a residual below the tolerance does not prove that there is a fixed point.
 
     Args:
         tol: tolerance on the residual, > 0; a sample meets it when residual ≤ tol.
         max_steps: largest number of evaluations of T, at least 1.
         relative: compare the residual with tol · ‖T(u)‖₂ instead.
-        check_every: evaluations between two checks; 0 reads nothing before the end and always runs `max_steps`
-            evaluations, which suits captured loops.
+        check_every: evaluations between two checks; with 0, all `max_steps` evaluations are made and the residual is read
+            once, after the last.
     """
 
     tol: float = 1e-4
@@ -66,14 +69,10 @@ class FixedPointIteration:
     check_every: int = 1
 
     def __post_init__(self) -> None:
-        if not self.tol > 0:
-            raise ValueError(f"tol must be positive, got {self.tol}; 1e-4 is the usual choice in float32")
-        for name, least in (("max_steps", 1), ("check_every", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}")
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        positive("tol", self.tol, "1e-4 is the usual choice in float32")
+        integer("max_steps", self.max_steps, 1, "50 is the default")
+        flag("relative", self.relative)
+        integer("check_every", self.check_every, 0, "1 checks every evaluation, 0 only the last")
 
     @torch.no_grad()
     def __call__(self, T: Callable[[Tensor], Tensor], u0: Tensor) -> Solution:
@@ -95,12 +94,12 @@ class FixedPointIteration:
         if u0.ndim == 0:
             raise ValueError("u0 must have a batch dimension, got a scalar; pass u0.reshape(1)")
         u = u0.detach()
-        residuals, met = [], []
-        checked_at = []
+        residuals, met, checked_at = [], [], []
         for step in range(1, self.max_steps + 1):
             v = evaluate(T, u)
+            finished = False
             if step == self.max_steps or (self.check_every and step % self.check_every == 0):
-                residual = sample_norm(v - u)
+                residual = sample_norm(v, u)
                 bound = self.tol * sample_norm(v) if self.relative else self.tol
                 residuals.append(residual)
                 met.append(residual <= bound)
@@ -108,11 +107,10 @@ class FixedPointIteration:
                 # one read of the device: both answers in one small tensor
                 finished, finite = torch.stack([met[-1].all(), residual.isfinite().all()]).tolist()
                 if not finite:
-                    _raise_not_finite(residual, step)
-                if finished:
-                    u = v
-                    break
+                    _raise_not_finite(u, v, residual, step)
             u = v
+            if finished:
+                break
         met = torch.stack(met)
         evaluations = torch.tensor(checked_at, device=u.device)
         first = evaluations[met.to(torch.int8).argmax(dim=0)]
@@ -120,34 +118,51 @@ class FixedPointIteration:
 
 
 def evaluate(T: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
-    """T(u), refused if T is not a map from the space of u to itself."""
-    version = u._version
+    """T(u) without a graph, refused if T is not a map from the space of u to itself."""
+    version = None if u.is_inference() else u._version
     v = T(u)
     if not isinstance(v, Tensor):
-        raise TypeError(f"T must return a tensor, got {type(v).__name__}")
+        raise TypeError(f"T must return a tensor, got {type(v).__name__}; return the new latent alone")
     if v.shape != u.shape:
-        raise ValueError(f"T must keep the shape of u: it maps {tuple(u.shape)} to {tuple(v.shape)}")
+        raise ValueError(f"T must keep the shape of u: it maps {tuple(u.shape)} to {tuple(v.shape)}; mend T or u0")
     if v.device != u.device:
         raise ValueError(f"T must keep the device of u: it maps {u.device} to {v.device}; move its weights or u0")
     if v.dtype != u.dtype:
-        if not torch.is_autocast_enabled(u.device.type):
+        if not (torch.is_autocast_enabled(u.device.type) and v.is_floating_point()):
             raise TypeError(f"T must keep the dtype of u: it maps {u.dtype} to {v.dtype}; convert its weights or u0")
         v = v.to(u.dtype)
-    if u._version != version:
+    if version is not None and u._version != version:
         raise ValueError("T must not write into its argument: it changed u in place; use out-of-place operations")
-    return v
+    return v.detach()
 
 
-def sample_norm(x: Tensor) -> Tensor:
-    """‖x‖₂ of each sample, `(batch,)`, accumulated in float32 at least."""
-    flat = x.unsqueeze(1) if x.ndim == 1 else x.flatten(1)
-    return torch.linalg.vector_norm(flat, dim=1, dtype=torch.promote_types(x.dtype, torch.float32))
+def sample_norm(v: Tensor, u: Tensor | None = None) -> Tensor:
+    """‖v‖₂, or ‖v − u‖₂, of each sample, `(batch,)`, computed in float32 at least."""
+    dtype = torch.promote_types(v.dtype, torch.float32)
+    x = v.to(dtype) if u is None else v.to(dtype) - u.to(dtype)
+    return torch.linalg.vector_norm(x.unsqueeze(1) if x.ndim == 1 else x.flatten(1), dim=1)
 
 
-def _raise_not_finite(residual: Tensor, step: int) -> None:
-    samples = (~residual.isfinite()).nonzero().flatten().tolist()
-    shown = ", ".join(map(str, samples[:8])) + (", …" if len(samples) > 8 else "")
+def _raise_not_finite(u: Tensor, v: Tensor, residual: Tensor, step: int) -> None:
+    """Say which samples left the finite numbers, and where it began."""
+
+    def samples(x: Tensor) -> Tensor:
+        return ~(x.unsqueeze(1) if x.ndim == 1 else x.flatten(1)).isfinite().all(dim=1)
+
+    bad = ~residual.isfinite()
+    if step == 1 and (samples(u) & bad).any():
+        bad &= samples(u)
+        what, remedy = "u0 is", "remove NaN and inf from the start"
+    elif (samples(v) & bad).any():
+        bad &= samples(v)
+        what, remedy = (
+            "T(u) is",
+            "T is probably no contraction there: check its Lipschitz constant, damp it, or shrink its weights",
+        )
+    else:
+        what, remedy = "the norm of T(u) − u is", f"it overflows {residual.dtype}: rescale the latent, or use float64"
+    indices = bad.nonzero().flatten().tolist()
+    shown = ", ".join(map(str, indices[:8])) + (", …" if len(indices) > 8 else "")
     raise FloatingPointError(
-        f"T(u) is not finite at step {step} in {len(samples)} of {len(residual)} samples ({shown}); "
-        "T is probably not a contraction there: check its Lipschitz constant, damp it, or shrink its weights"
+        f"{what} not finite at step {step} in {len(indices)} of {len(bad)} samples ({shown}); {remedy}"
     )

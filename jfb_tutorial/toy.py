@@ -8,11 +8,11 @@ very |d| at which the fixed point meets its unstable neighbour and disappears.
 
 from __future__ import annotations
 
-from fractions import Fraction
-from math import comb
-
+import numpy as np
 import torch
 from torch import Tensor
+
+from ._checks import integer
 
 __all__ = ["ALPHA", "RADIUS", "derivative", "hypergeometric", "iterate", "series", "solve"]
 
@@ -22,7 +22,7 @@ ALPHA = 10 ** (-1 / 4)
 RADIUS = (256 / 3125) ** (1 / 4)
 """Radius of convergence of the series (86), and the |d| at which two fixed points merge: 4/5 · 5^(−1/4)."""
 
-_GROWTH = Fraction(3125, 256)  # the coefficients of (86) grow like this, per power of d⁴
+_GROWTH = 3125 / 256  # the coefficients of (86) grow like this, per power of d⁴
 _EPSILON = torch.finfo(torch.float64).eps
 
 
@@ -42,10 +42,7 @@ def iterate(d, steps: int, y0=0.0) -> Tensor:
         TypeError: `steps` is not an integer, or `d` or `y0` is not real numbers.
         ValueError: `steps` < 0, `d` or `y0` is not finite, or `y0` does not broadcast to the shape of `d`.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int):
-        raise TypeError(f"steps must be an integer, got {steps!r} of type {type(steps).__name__}")
-    if steps < 0:
-        raise ValueError(f"steps must be at least 0, got {steps}; steps=0 returns the start alone")
+    steps = integer("steps", steps, 0, "steps=0 returns the start alone")
     d, y = _real("d", d), _real("y0", y0)
     try:
         y = y.to(d.device).expand(d.shape)
@@ -87,7 +84,7 @@ def series(d, terms: int) -> Tensor:
     """The sum of the first `terms` terms of Σₖ C(5k, k)/(4k+1) d^(4k+1) = d + d⁵ + 5d⁹ + 35d¹³ + …, JFB (86).
 
     Args:
-        d: input of any shape. The sum is finite for every d; it approaches the root only where |d| ≤ `RADIUS`.
+        d: input of any shape. The sum approaches the root only where |d| ≤ `RADIUS`.
         terms: number of terms, at least 1.
 
     Returns:
@@ -97,23 +94,28 @@ def series(d, terms: int) -> Tensor:
         TypeError: `terms` is not an integer, or `d` is not real numbers.
         ValueError: `terms` < 1, or `d` is not finite.
     """
-    if isinstance(terms, bool) or not isinstance(terms, int):
-        raise TypeError(f"terms must be an integer, got {terms!r} of type {type(terms).__name__}")
-    if terms < 1:
-        raise ValueError(f"terms must be at least 1, got {terms}; terms=1 is the sum's first term, d")
+    terms = integer("terms", terms, 1, "terms=1 is the sum's first term, d")
     d = _real("d", d)
-    z = d**4 * float(_GROWTH)
-    total = torch.zeros_like(d)
-    for k in reversed(range(terms)):  # Horner's rule; the coefficients are exact until they are rounded once
-        total = total * z + float(Fraction(comb(5 * k, k), 4 * k + 1) / _GROWTH**k)
+    # C(5k, k)/(4k+1), an integer, over (3125/256)^k, by which it grows: exact until it is rounded once
+    over, under, scaled = 1, 1, []
+    for k in range(terms):
+        scaled.append(over / under)
+        over = over * 5 * (5 * k + 1) * (5 * k + 2) * (5 * k + 3) * (5 * k + 4) * 256
+        over //= (4 * k + 2) * (4 * k + 3) * (4 * k + 4) * (4 * k + 5)
+        under *= 3125
+    z = d**4 * _GROWTH
+    total = torch.full_like(d, scaled.pop())
+    while scaled:  # Horner's rule
+        total = total * z + scaled.pop()
     return d * total
 
 
 def hypergeometric(d, *, max_terms: int = 100_000) -> Tensor:
     """d · ₄F₃(1/5, 2/5, 3/5, 4/5; 1/2, 3/4, 5/4; 3125 d⁴/256), JFB (86).
 
-    Summed by the ratio of consecutive terms until a term falls below machine epsilon: about 120 terms at |d| = 1/2, and
-    about 36/(1 − z) near the radius, where z = 3125 d⁴/256 tends to 1.
+    Summed by the ratio of consecutive terms until a term falls below machine epsilon: about 100 terms at |d| = 1/2, and
+    some 20/(1 − z) near the radius, where z = 3125 d⁴/256 tends to 1. The error is below 1e-14 for |d| ≤ 1/2 and grows
+    with the number of terms.
 
     Args:
         d: input of any shape, |d| < `RADIUS`.
@@ -126,9 +128,10 @@ def hypergeometric(d, *, max_terms: int = 100_000) -> Tensor:
         TypeError: `d` is not real numbers.
         ValueError: some |d| is at or beyond the radius, `d` is not finite, or `max_terms` did not suffice.
     """
+    max_terms = integer("max_terms", max_terms, 1, "the default suffices but for the last thousandth of the radius")
     d = _real("d", d)
     _check_range(d, RADIUS, inclusive=False, remedy="the series diverges beyond it; for |d| ≤ 1/2 there is solve(d)")
-    z = d**4 * float(_GROWTH)
+    z = d**4 * _GROWTH
     term = torch.ones_like(d)
     total = term.clone()
     for k in range(max_terms):
@@ -139,8 +142,8 @@ def hypergeometric(d, *, max_terms: int = 100_000) -> Tensor:
         if not (term > _EPSILON).any():
             return d * total
     raise ValueError(
-        f"d is too close to the radius of convergence {RADIUS:.6g} to sum in max_terms = {max_terms} terms "
-        f"(largest |d| = {d.abs().max():.9g}); raise max_terms or move d inwards"
+        f"max_terms = {max_terms} terms do not suffice: the largest |d| is {d.abs().max().item()!r}, the radius of "
+        f"convergence {RADIUS!r}; raise max_terms, or move d inwards"
     )
 
 
@@ -160,13 +163,20 @@ def derivative(d) -> Tensor:
 
 
 def _real(name: str, value) -> Tensor:
-    """`value` as a finite float64 tensor; a float64 tensor passes through with its graph."""
-    try:
-        tensor = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"{name} must be real numbers (a float, array or tensor), got {type(value).__name__}") from None
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        raise TypeError(f"{name} must be real numbers, got {tensor.dtype}; give its real part or convert it first")
+    """`value` as a finite float64 tensor; a tensor keeps its graph and its device."""
+    if isinstance(value, Tensor):
+        tensor, real = value, not value.is_complex() and value.dtype != torch.bool
+    else:
+        # through NumPy, since torch alone would round a Python float to float32
+        try:
+            array = np.array(value)
+            real = array.dtype.kind in "fiu"
+            tensor = torch.from_numpy(array.astype(np.float64)) if real else None
+        except (TypeError, ValueError, RuntimeError):
+            real = False
+    if not real:
+        kind = value.dtype if hasattr(value, "dtype") else type(value).__name__
+        raise TypeError(f"{name} must be real numbers, got {kind}; give a float, an array or a tensor of floats")
     tensor = tensor.to(torch.float64)
     if not torch.isfinite(tensor).all():
         raise ValueError(
@@ -179,11 +189,11 @@ def _check_range(d: Tensor, limit: float, *, inclusive: bool, remedy: str) -> No
     outside = d.abs() > limit if inclusive else d.abs() >= limit
     if outside.any():
         sign = "≤" if inclusive else "<"
-        raise ValueError(f"d must satisfy |d| {sign} {limit:.6g}, got {_first(d, outside)}; {remedy}")
+        raise ValueError(f"d must satisfy |d| {sign} {limit!r}, got {_first(d, outside)}; {remedy}")
 
 
 def _first(values: Tensor, where: Tensor) -> str:
     """The first offending value and how many there are, for an error message."""
     count = int(where.sum())
     more = f" (and {count - 1} more)" if count > 1 else ""
-    return f"{values[where][0].item():.6g}{more}"
+    return f"{values[where][0].item()!r}{more}"

@@ -60,7 +60,9 @@ def main(names: list[str]) -> None:
             "commit": commit(),
         }
         print(f"{path.name}: {seconds:.1f} s")
-    RUN_TIMES.write_text(json.dumps(dict(sorted(record.items())), indent=1) + "\n")
+    RUN_TIMES.write_text(
+        json.dumps(dict(sorted(record.items())), indent=1) + "\n"
+    )
 
 
 def commit() -> str:
@@ -82,7 +84,9 @@ def commit() -> str:
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return head.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
+    return head.stdout.strip() + (
+        " with changes" if changed.stdout.strip() else ""
+    )
 
 
 if __name__ == "__main__":

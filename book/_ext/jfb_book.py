@@ -21,12 +21,16 @@ from sphinx.util.docutils import SphinxRole
 BOOK = Path(__file__).resolve().parent.parent
 RUN_TIMES = BOOK / "_run_times.json"
 CLAIM = "application/vnd.jfb-tutorial.claim+json"
-WORDS_A_MINUTE = 180  # slow reading, with formulas
+WORDS_A_MINUTE = (
+    100  # reading with a pencil: formulas, figures, a look at the code
+)
 
 
 def repository() -> str:
     """The project's public address, or nothing while it is not known."""
-    project = tomllib.loads((BOOK.parent / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((BOOK.parent / "pyproject.toml").read_text())[
+        "project"
+    ]
     return project.get("urls", {}).get("Repository", "").rstrip("/")
 
 
@@ -40,7 +44,9 @@ def claims(path: Path) -> list[dict]:
     cells = json.loads(path.read_text())["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     return [
-        output["data"][CLAIM] for output in outputs if CLAIM in output.get("data", {})
+        output["data"][CLAIM]
+        for output in outputs
+        if CLAIM in output.get("data", {})
     ]
 
 
@@ -54,7 +60,9 @@ def words(path: Path) -> int:
     """The words of a notebook's prose; solutions, which start folded, are not counted."""
     cells = json.loads(path.read_text())["cells"]
     prose = "\n".join(
-        "".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"
+        "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "markdown"
     )
     prose = re.sub(
         r"^(`{3,}|:{3,})\{solution-start\}.*?\{solution-end\}",
@@ -93,7 +101,11 @@ class ClaimsLedger(Directive):
     """Every claim, the chapter that checks it, and what came out."""
 
     def run(self) -> list[nodes.Node]:
-        verdicts = {"holds": "holds", "fails": "fails", "silent": "says nothing"}
+        verdicts = {
+            "holds": "holds",
+            "fails": "fails",
+            "silent": "says nothing",
+        }
         rows = []
         for path in notebooks():
             for claim in claims(path):
@@ -156,7 +168,15 @@ class RunTimes(Directive):
             rows.append([nodes.Text(cell) for cell in cells])
         return [
             table(
-                ["Chapter", "Time to run", "Device", "Versions", "Date", "Commit"], rows
+                [
+                    "Chapter",
+                    "Time to run",
+                    "Device",
+                    "Versions",
+                    "Date",
+                    "Commit",
+                ],
+                rows,
             )
         ]
 
@@ -166,13 +186,12 @@ class ChapterTime(SphinxRole):
 
     def run(self):
         note_dependencies(self.env)
-        path = next(path for path in notebooks() if path.stem.startswith(self.text))
+        path = next(
+            path for path in notebooks() if path.stem.startswith(self.text)
+        )
         run = json.loads(RUN_TIMES.read_text())[path.stem]
         count = words(path)
-        text = (
-            f"about {round(count / WORDS_A_MINUTE)} minutes to read ({round(count, -2):,} words at {WORDS_A_MINUTE} a "
-            f"minute) and {run['seconds']:.0f} seconds to run ({run['device']})"
-        )
+        text = f"about {round(count / WORDS_A_MINUTE, -1):.0f} minutes to read, {run['seconds']:.0f} seconds to run"
         return [nodes.Text(text)], []
 
 
@@ -263,7 +282,9 @@ def escape_bars(
         lines[number] = "`".join(parts)
 
 
-def clean_page(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
+def clean_page(
+    app: Sphinx, page: str, template: str, context: dict, doctree
+) -> None:
     """Leave out Thebe, whose snippet throws an error on every page, and whose script lives on another host."""
     context["default_mode"] = (
         "auto"  # the theme follows the reader's system until told otherwise
@@ -284,6 +305,30 @@ def clean_page(app: Sphinx, page: str, template: str, context: dict, doctree) ->
     ]
 
 
+MENDS = {
+    # what these say on the screen is their accessible name; the labels that the theme gives them say something else
+    r'<summary aria-label="Toggle hidden content">': "<summary>",
+    r'(<button class="btn search-button-field [^>]*?) title="Search" aria-label="Search"': r"\1",
+    # a list whose children are no list items
+    r'<div role="list" class="citation-list">': '<div class="citation-list">',
+    # what scrolls by itself can be scrolled by keyboard
+    r'<table class="jfb-wide table">': '<table class="jfb-wide table" tabindex="0">',
+    r'<i class="(theme-switch [^"]*)"( data-mode="[a-z]+")\s+title="[^"]*">': r'<i aria-hidden="true" class="\1"\2>',
+}
+
+
+def mend_markup(app: Sphinx, exception) -> None:
+    """Accessibility faults of the theme's markup, mended in what was built."""
+    if exception or app.builder.format != "html":
+        return
+    for path in Path(app.outdir).glob("*.html"):
+        text = before = path.read_text()
+        for pattern, replacement in MENDS.items():
+            text = re.sub(pattern, replacement, text)
+        if text != before:
+            path.write_text(text)
+
+
 def setup(app: Sphinx) -> dict:
     app.add_directive("claims-ledger", ClaimsLedger)
     app.add_directive("run-times", RunTimes)
@@ -294,4 +339,14 @@ def setup(app: Sphinx) -> dict:
     app.connect("autodoc-process-docstring", escape_bars, priority=100)
     app.connect("doctree-read", describe_pictures)
     app.connect("html-page-context", clean_page, priority=900)
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+    app.connect("build-finished", mend_markup)
+    # a page opened from disk may not read the other pages, so its search shows titles without excerpts
+    app.add_js_file(
+        None,
+        body='if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;',
+    )
+    return {
+        "version": "1",
+        "parallel_read_safe": True,
+        "parallel_write_safe": True,
+    }

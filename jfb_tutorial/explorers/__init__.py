@@ -14,6 +14,8 @@ from functools import cache
 from html import escape
 from importlib.resources import files
 
+from .._checks import flag, integer
+
 __all__ = ["Explorer", "cobweb"]
 
 
@@ -31,7 +33,7 @@ class Explorer:
     name: str
     label: str
     words: str
-    parameters: Mapping[str, float]
+    parameters: Mapping[str, float | bool]
 
     def __repr__(self) -> str:
         return f"{self.label}\n{self.words}"
@@ -50,28 +52,38 @@ class Explorer:
         )
 
 
-def cobweb(d: float = 0.45, y0: float = 0.0, steps: int = 3) -> Explorer:
+def cobweb(d: float = 0.45, y0: float = 0.8, steps: int = 6, *, fold: bool = False) -> Explorer:
     """The cobweb of y ← d + y⁵: drag d and the start, add steps, watch it settle or escape.
 
     Args:
         d: input at the beginning, in [0, 0.7]. A negative d is the mirror image.
         y0: start of the iteration, in [0, 1].
         steps: steps drawn at the beginning, in [0, 60].
+        fold: draw the fixed points against d beside the cobweb, with a mark that moves along.
 
     Raises:
         ValueError: a parameter is outside its range.
     """
+    d, y0, steps = float(d), float(y0), integer("steps", steps, 0, "the slider goes from 0 to 60")
     for name, value, high in (("d", d, 0.7), ("y0", y0, 1.0), ("steps", steps, 60)):
         if not 0 <= value <= high:
             raise ValueError(f"{name} must lie in [0, {high}], got {value}; the explorer's sliders reach no further")
+    words = (
+        "A cobweb diagram: from the start, go up to the curve d + y⁵, across to the diagonal, and again. As long as the curve "
+        "crosses the diagonal, for d below 0.535, a path that starts below the upper crossing closes in on the lower one; "
+        "beyond, the curve has lifted off the diagonal and every path escapes. "
+    )
+    if fold:
+        words += (
+            "A second diagram shows the crossings against d: the lower and the upper one meet at the fold, where the curve of "
+            "fixed points turns back and dy/dd becomes infinite. "
+        )
     return Explorer(
         "cobweb",
-        label="Cobweb explorer: the iteration y ← d + y⁵",
-        words="A cobweb diagram: from the start, go up to the curve d + y⁵, across to the diagonal, and again. For d up to "
-        "0.535 the steps close in on the fixed point where the curve crosses the diagonal; beyond, the curve has lifted off "
-        "the diagonal and they escape. The figure answers to the hand where its script runs: on the web page, or after "
-        "this cell has run.",
-        parameters={"d": d, "y0": y0, "steps": steps},
+        label="Fold explorer: the cobweb and the fixed points of y = d + y⁵" if fold else "Cobweb explorer: y ← d + y⁵",
+        words=words
+        + "The figure answers to the hand where its script runs: on the web page, or after this cell has run.",
+        parameters={"d": d, "y0": y0, "steps": steps, "fold": flag("fold", fold)},
     )
 
 

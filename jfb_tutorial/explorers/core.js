@@ -1,5 +1,7 @@
 // What every explorer shares: elements, axes, sliders, buttons, dragging, a table.
 const SVG = "http://www.w3.org/2000/svg";
+let serial = 0;
+const unique = (name) => `jfb-${name}-${Date.now().toString(36)}-${serial++}`;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 function element(space, name, attributes, parent, text) {
@@ -25,19 +27,17 @@ function say(value, digits = 3) {
 }
 
 // Axes in a square of 400 units. A drawing is hidden from screen readers: the sentence and the table say what it shows.
-function axes(stage, { low, high, ticks, xlabel, ylabel, id }) {
-  const size = 400, left = 46, bottom = 44, top = 12, right = 12;
+function axes(stage, { x: [xlow, xhigh], y: [ylow, yhigh], xticks, yticks, xlabel, ylabel }) {
+  const size = 400, left = 56, bottom = 44, top = 12, right = 12;
   const root = svg("svg", { viewBox: `0 0 ${size} ${size}`, "aria-hidden": "true", focusable: "false" }, stage);
-  const X = (x) => left + ((x - low) / (high - low)) * (size - left - right);
-  const Y = (y) => size - bottom - ((y - low) / (high - low)) * (size - top - bottom);
   const box = { x: left, y: top, width: size - left - right, height: size - top - bottom };
-  const clip = svg("clipPath", { id }, svg("defs", {}, root));
-  svg("rect", box, clip);
+  const X = (x) => left + ((x - xlow) / (xhigh - xlow)) * box.width;
+  const Y = (y) => size - bottom - ((y - ylow) / (yhigh - ylow)) * box.height;
+  const id = unique("clip");
+  svg("rect", box, svg("clipPath", { id }, svg("defs", {}, root)));
   svg("path", { class: "jfb-axis", d: `M${left},${top}V${size - bottom}H${size - right}` }, root);
-  for (const tick of ticks) {
-    svg("text", { x: X(tick), y: size - bottom + 18, "text-anchor": "middle" }, root, tick);
-    svg("text", { x: left - 7, y: Y(tick) + 5, "text-anchor": "end" }, root, tick);
-  }
+  for (const tick of xticks) svg("text", { x: X(tick), y: size - bottom + 18, "text-anchor": "middle" }, root, tick);
+  for (const tick of yticks) svg("text", { x: left - 7, y: Y(tick) + 5, "text-anchor": "end" }, root, tick);
   svg("text", { x: left + box.width / 2, y: size - 6, "text-anchor": "middle" }, root, xlabel);
   svg("text", { x: 14, y: top + box.height / 2, "text-anchor": "middle",
     transform: `rotate(-90 14 ${top + box.height / 2})` }, root, ylabel);
@@ -46,7 +46,7 @@ function axes(stage, { low, high, ticks, xlabel, ylabel, id }) {
   // data coordinates of a pointer event
   const locate = (event) => {
     const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(root.getScreenCTM().inverse());
-    return [low + ((at.x - left) / box.width) * (high - low), low + ((size - bottom - at.y) / box.height) * (high - low)];
+    return [xlow + ((at.x - left) / box.width) * (xhigh - xlow), ylow + ((size - bottom - at.y) / box.height) * (yhigh - ylow)];
   };
   return { root, X, Y, layer, line, locate };
 }
@@ -63,9 +63,8 @@ function grip(plot, color, move) {
   return (x, y) => handle.setAttribute("transform", `translate(${plot.X(x)} ${plot.Y(y)})`);
 }
 
-let serial = 0;
 function slider(parent, { name, text, min, max, step, change }) {
-  const id = `jfb-${name}-${Date.now().toString(36)}-${serial++}`;
+  const id = unique(name);
   const row = html("div", { class: "jfb-row" }, parent);
   const label = html("label", { for: id }, row);
   const input = html("input", { id, type: "range", min, max, step, name }, row);

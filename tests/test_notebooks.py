@@ -1,0 +1,89 @@
+"""The notebooks as files; nbval, started beside this by `make test`, runs them and compares what they print."""
+
+import json
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from conftest import NOTEBOOKS
+
+from jfb_tutorial.claims import MIME_TYPE
+
+pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(path):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def test_committed_executed_and_tidy(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert "widgets" not in notebook.metadata
+    assert [cell.id for cell in notebook.cells] == [f"cell-{number:02d}" for number in range(len(notebook.cells))]
+    assert [cell.execution_count for cell in code_cells(path)] == list(range(1, len(code_cells(path)) + 1))
+    for cell in code_cells(path):
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output.text
+            text = json.dumps(output)
+            assert not re.search(r"0x[0-9a-f]{6,}|/(home|root|tmp|work|Users)/", text), text[:200]
+            if "image/png" in output.get("data", {}):
+                assert len(output.metadata["image/png"]["alt"]) >= 20
+
+
+def test_every_picture_has_a_printed_number(path):
+    # pictures are not compared, but their words are: a drawing of data says a number of its curve
+    for cell in code_cells(path):
+        pictures = any("image/png" in output.get("data", {}) for output in cell.outputs)
+        if pictures and re.search(r"\.(plot|semilogy|loglog|scatter|imshow)\(", cell.source):
+            described = [output.data["text/plain"] for output in cell.outputs if "image/png" in output.get("data", {})]
+            assert all(re.search(r"\d\.\d", alt) for alt in described), cell.source
+            assert re.search(r'alt=.*f"', cell.source, re.DOTALL), "the number is to be computed, not typed"
+
+
+def test_claims_have_names_of_their_own_and_say_something(path):
+    claims = [
+        output.data[MIME_TYPE]
+        for cell in code_cells(path)
+        for output in cell.outputs
+        if MIME_TYPE in output.get("data", {})
+    ]
+    names = [claim["identifier"] for claim in claims]
+    assert len(names) == len(set(names))
+    assert names
+    for claim in claims:
+        assert claim["verdict"] in ("holds", "fails"), f"{claim['identifier']}: a hypothesis fails"
+        # what is said to fail without a hypothesis does fail
+        assert not any(check["holds"] for check in claim["dropped"]), claim["identifier"]
+
+
+def test_every_exercise_has_a_folded_solution_with_code_that_runs(path):
+    text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    exercises = re.findall(r":::\{exercise\}.*\n:label: (\S+)", text)
+    solutions = re.findall(r"\{solution-start\} (\S+)\n:class: dropdown", text)
+    assert exercises == solutions
+    assert len(exercises) >= 3
+    assert text.count("{solution-end}") == len(solutions)
+
+
+def test_nbval_sees_one_changed_digit(path, tmp_path):
+    """Change the last digit of the first printed number, and the strict run fails in that cell alone."""
+    notebook = nbformat.read(path, as_version=4)
+    for position, cell in enumerate(notebook.cells):
+        streams = [output for output in cell.get("outputs", []) if output.output_type == "stream"]
+        if streams and re.search(r"\d\.\d+", streams[0].text):
+            last = position
+            break
+    number = re.search(r"\d\.\d+", streams[0].text)
+    digit = str((int(number[0][-1]) + 1) % 10)
+    streams[0].text = streams[0].text[: number.end() - 1] + digit + streams[0].text[number.end() :]
+    notebook.cells = notebook.cells[: last + 1]
+    changed = tmp_path / path.name
+    nbformat.write(notebook, changed)
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-q"]
+    run = subprocess.run([*command, changed], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 1, run.stdout
+    assert "1 failed" in run.stdout

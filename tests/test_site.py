@@ -1,0 +1,247 @@
+"""The built site in a real browser, opened from disk with the network cut."""
+
+import json
+import re
+import time
+
+import pytest
+from conftest import BOOK, NOTEBOOKS, ROOT
+
+from jfb_tutorial import explorers
+
+CHAPTER = NOTEBOOKS[0].stem + ".html"
+PAGES = [
+    "index.html",
+    *(path.stem + ".html" for path in NOTEBOOKS),
+    *(path.stem + ".html" for path in BOOK.glob("*.md")),
+]
+PAGES = sorted({*PAGES, "search.html"})
+AXE = (ROOT / "tests" / "data" / "axe" / "axe.min.js").read_text()
+
+
+def settle(page):
+    """Wait until the formulas are set and the theme has run."""
+    page.wait_for_load_state("load")
+    page.wait_for_function("!document.querySelector('.math') || document.querySelector('mjx-container')")
+    page.evaluate("window.MathJax?.startup?.promise")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_no_serious_accessibility_violation(open_page, site, name, scheme, width):
+    page = open_page(site / name, width=width, scheme=scheme)
+    settle(page)
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    page.evaluate(AXE)
+    violations = page.evaluate(
+        "axe.run(document, {resultTypes: ['violations'], preload: false}).then((result) => result.violations)"
+    )
+    grave = [
+        f"{violation['id']}: {violation['help']}: {[node['html'][:200] for node in violation['nodes'][:4]]}"
+        for violation in violations
+        if violation["impact"] in ("serious", "critical")
+    ]
+    assert not grave, "\n".join(grave)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_never_wider_than_a_phone(open_page, site, name):
+    page = open_page(site / name, width=390)
+    settle(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_formulas_are_set(open_page, site):
+    page = open_page(site / CHAPTER)
+    settle(page)
+    assert page.locator("mjx-container").count() > 50
+    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+    assert page.locator("mjx-container").first.bounding_box()["height"] > 5
+
+
+def test_pictures_are_shown_and_described(open_page, site):
+    page = open_page(site / CHAPTER)
+    images = page.locator(".cell_output img")
+    assert images.count() >= 6
+    for image in images.all():
+        assert len(image.get_attribute("alt")) >= 20
+        image.scroll_into_view_if_needed()
+        assert image.evaluate("(img) => img.decode().then(() => img.naturalWidth)") > 500
+
+
+def test_search_finds_the_chapter(open_page, site):
+    page = open_page(site / "search.html", query="?q=cobweb")
+    page.locator("#search-results li a").first.wait_for()
+    assert any(CHAPTER in (link.get_attribute("href") or "") for link in page.locator("#search-results li a").all())
+
+
+def test_the_ledger_links_to_every_claim(open_page, site):
+    page = open_page(site / "claims.html")
+    targets = [link.get_attribute("href") for link in page.locator("table a.reference").all()]
+    shown = [json.loads(path.read_text()) for path in NOTEBOOKS]
+    count = sum("vnd.jfb-tutorial.claim+json" in json.dumps(cell) for notebook in shown for cell in notebook["cells"])
+    assert len(targets) == count > 8
+    for target in targets:
+        name, anchor = target.split("#")
+        assert f'id="{anchor}"' in (site / name).read_text()
+
+
+def test_no_page_names_a_place_on_this_machine(site):
+    for path in site.glob("*.html"):
+        assert str(ROOT) not in path.read_text(), path.name
+
+
+def explorer(page):
+    return page.locator('.jfb-explorer[data-explorer="cobweb"]').first
+
+
+@pytest.mark.parametrize("name", ["index.html", CHAPTER])
+def test_the_cobweb_by_keyboard(open_page, site, name):
+    page = open_page(site / name)
+    figure = explorer(page)
+    words, web = figure.locator(".jfb-words"), figure.locator(".jfb-web")
+    before = words.inner_text(), web.get_attribute("d")
+
+    figure.get_by_role("slider").first.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert words.inner_text() != before[0]
+    assert web.get_attribute("d") != before[1]
+    assert "crosses the diagonal" in words.inner_text()
+
+    page.keyboard.press("End")  # d = 0.7: no fixed point, and the iterates leave
+    assert "no fixed point is left" in words.inner_text()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Home")
+    assert figure.get_by_role("slider", name="start y₀ = 0.000").count() == 1
+    page.keyboard.press("Tab")
+    page.keyboard.press("End")
+    assert "has escaped: at step 4" in words.inner_text()
+    assert figure.get_by_role("slider", name="steps = 60").input_value() == "60"
+
+    page.keyboard.press("Tab")  # the first button
+    page.keyboard.press("Enter")
+    assert figure.get_by_role("slider", name="steps = 59").count() == 1
+    figure.get_by_role("button", name="Start over").press("Enter")
+    assert figure.get_by_role("slider", name="steps = 0").count() == 1
+
+
+def test_the_cobweb_computes_what_the_package_does(open_page, site):
+    from jfb_tutorial import toy
+
+    figure = explorer(open_page(site / CHAPTER))
+    figure.locator("summary").click()
+    cells = figure.locator("tbody tr td:nth-child(2)").all_inner_texts()
+    y = toy.iterate(0.5, len(cells) - 1, y0=0.7)
+    assert [float(cell) for cell in cells] == pytest.approx(y.tolist(), abs=1e-6)
+    crossing = re.search(r"y\* = ([\d.]+)", figure.locator(".jfb-words").inner_text()).group(1)
+    assert float(crossing) == pytest.approx(toy.solve(0.5).item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("touch", [False, True])
+def test_the_cobweb_by_pointer(open_page, site, touch):
+    page = open_page(site / CHAPTER, width=390 if touch else 1280, touch=touch)
+    figure = explorer(page)
+    handle = figure.locator(".jfb-handle").first
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    assert min(box["width"], box["height"]) >= 24
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    slider = figure.get_by_role("slider").first
+    before = float(slider.input_value())
+    at_start = figure.get_by_role("slider").nth(1).input_value()
+    if touch:
+        session = page.context.new_cdp_session(page)
+        for kind, points in (("touchStart", [(x, y)]), ("touchMove", [(x, y + 40)]), ("touchEnd", [])):
+            session.send(
+                "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": a, "y": b} for a, b in points]}
+            )
+    else:
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x, y + 40, steps=4)
+        page.mouse.up()
+    assert float(slider.input_value()) < before - 0.03
+    assert figure.get_by_role("slider").nth(1).input_value() == at_start
+
+
+def test_at_zero_both_dots_can_be_grasped(open_page, site, tmp_path):
+    page_file = tmp_path / "zero.html"
+    markup = explorers.cobweb(d=0, y0=0, steps=2)._repr_html_()
+    page_file.write_text(f'<!doctype html><html lang="en"><title>zero</title><body>{markup}</body></html>')
+    page = open_page(page_file)
+    figure = explorer(page)
+    assert "slope 0: near it the error is raised to the fifth power" in figure.locator(".jfb-words").inner_text()
+    for number, (dx, dy) in enumerate([(0, -40), (40, 0)]):  # d goes up, the start goes right
+        box = figure.locator(".jfb-handle").nth(number).bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + dx, y + dy, steps=4)
+        page.mouse.up()
+        assert float(figure.get_by_role("slider").nth(number).input_value()) > 0.05
+
+
+def test_the_fold_explorer_follows_d(open_page, site):
+    page = open_page(site / CHAPTER)
+    figure = page.get_by_role("group", name=re.compile("^Fold explorer"))
+    assert figure.locator("svg").count() == 2
+    slider = figure.get_by_role("slider").first
+    slope = []
+    for d in ("0.5", "0.53", "0.534"):
+        slider.fill(d)
+        slope.append(
+            float(re.search(r"dy/dd = 1/\(1 − 5y⁴\) = ([\d.]+)", figure.locator(".jfb-words").inner_text()).group(1))
+        )
+    assert slope[0] == pytest.approx(1.85, abs=0.01)
+    assert slope[0] < slope[1] < slope[2] > 7
+    slider.fill("0.536")
+    assert "lifted off" in figure.locator(".jfb-words").inner_text()
+
+
+def test_the_cobweb_runs_by_itself_unless_motion_is_unwelcome(open_page, site):
+    figure = explorer(open_page(site / CHAPTER, motion="reduce"))
+    figure.get_by_role("button", name="Run").click()
+    assert figure.get_by_role("slider", name="steps = 60").count() == 1  # at once
+    figure = explorer(open_page(site / CHAPTER))
+    figure.get_by_role("button", name="Run").click()
+    assert figure.get_by_role("button", name="Pause").count() == 1
+    counter = figure.get_by_role("slider").nth(2)
+    deadline = time.monotonic() + 20
+    while int(counter.input_value()) < 8:
+        assert time.monotonic() < deadline
+    figure.get_by_role("button", name="Pause").click()
+    assert figure.get_by_role("button", name="Run").count() == 1
+
+
+def test_the_cobweb_says_everything_without_colour_or_script(open_page, site, browser):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((site / CHAPTER).as_uri())
+    assert "go up to the curve" in explorer(page).locator(".jfb-words").inner_text()
+    context.close()
+
+
+def test_the_cobweb_works_where_a_notebook_inserts_it(open_page, tmp_path):
+    """Jupyter and Colab put an output's HTML into the page and run its scripts afterwards, as new elements."""
+    page_file = tmp_path / "notebook.html"
+    markup = json.dumps(explorers.cobweb(d=0.4)._repr_html_()).replace("</", "<\\/")
+    page_file.write_text(
+        f"""<!doctype html><html lang="en"><title>output</title><body><div></div><div></div><script>
+        for (const host of document.querySelectorAll("div")) {{
+          host.innerHTML = {markup};
+          host.querySelectorAll("script").forEach((old) => {{
+            const script = document.createElement("script");
+            script.textContent = old.textContent;
+            old.replaceWith(script);
+          }});
+        }}</script></body></html>"""
+    )
+    page = open_page(page_file)
+    figures = page.locator(".jfb-explorer")
+    assert figures.count() == 2
+    figures.nth(1).get_by_role("button", name="+ Step").click()
+    assert figures.nth(1).get_by_role("slider", name="steps = 7").count() == 1
+    assert figures.nth(0).get_by_role("slider", name="steps = 6").count() == 1

@@ -1,0 +1,260 @@
+"""Fixed point iteration: the right point, the right steps, and clear refusals."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jfb_tutorial.solvers import FixedPointIteration, Solution
+
+
+def random_contraction(seed, gamma, batch, n, dtype):
+    """u ↦ γ_i W u + b, a rate γ_i of its own for every sample; returns T and its fixed points from dense solves."""
+    generator = torch.Generator().manual_seed(seed)
+    W = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))[0]
+    b = torch.randn(batch, n, generator=generator, dtype=torch.float64)
+    rates = gamma * torch.linspace(0.1, 1, batch, dtype=torch.float64) if batch > 1 else torch.tensor([gamma]).double()
+    exact = torch.linalg.solve(torch.eye(n, dtype=torch.float64) - rates[:, None, None] * W, b)
+
+    def T(u):
+        return rates.to(dtype)[:, None] * (u @ W.T.to(dtype)) + b.to(dtype)
+
+    return T, exact
+
+
+def steps_by_hand(T, u, tol, max_steps):
+    """Steps of every sample and the last iterate, by a loop that knows nothing of the solver."""
+    first = [None] * len(u)
+    for step in range(1, max_steps + 1):
+        v = T(u)
+        for i, residual in enumerate(torch.linalg.vector_norm((v - u).flatten(1), dim=1)):
+            if first[i] is None and residual <= tol:
+                first[i] = step
+        u = v
+        if torch.linalg.vector_norm((T(u) - u).flatten(1), dim=1).isfinite().all() and None not in first:
+            return [f or step for f in first], u, step
+    return [f or max_steps for f in first], u, max_steps
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("batch", [1, 64])
+@given(seed=st.integers(0, 10_000), gamma=st.floats(0.0, 0.95), n=st.integers(1, 12), relative=st.booleans())
+def test_finds_the_fixed_point_of_a_random_contraction(dtype, batch, seed, gamma, n, relative):
+    T, exact = random_contraction(seed, gamma, batch, n, dtype)
+    # a tolerance that the precision can meet: rounding keeps the residual at about eps · |u| / (1 − γ)
+    tol = (1e-8 if dtype == torch.float64 else 1e-4) * (
+        1.0 if relative else float(exact.norm(dim=1).max().clamp(min=1))
+    )
+    solution = FixedPointIteration(tol=tol, max_steps=1000, relative=relative)(T, torch.zeros(batch, n, dtype=dtype))
+    assert solution.converged.all()
+    assert solution.u.dtype == solution.residuals.dtype == dtype
+    allowed = tol / (1 - gamma) * (exact.norm(dim=1).max() * 1.01 if relative else 1)
+    assert torch.linalg.vector_norm(solution.u.double() - exact, dim=1).max() <= allowed * 1.001
+    assert solution.residuals.shape == (int(solution.steps.max()), batch)
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+@given(seed=st.integers(0, 10_000), gamma=st.floats(0.0, 0.95), max_steps=st.integers(1, 60))
+def test_counts_the_steps_of_every_sample(batch, seed, gamma, max_steps):
+    T, _ = random_contraction(seed, gamma, batch, 5, torch.float64)
+    u0 = torch.zeros(batch, 5, dtype=torch.float64)
+    solution = FixedPointIteration(tol=1e-3, max_steps=max_steps)(T, u0)
+    steps, u, total = steps_by_hand(T, u0, 1e-3, max_steps)
+    assert solution.steps.tolist() == steps
+    assert torch.equal(solution.u, u)
+    assert len(solution.residuals) == total
+    assert torch.equal(solution.converged, solution.residuals[-1] <= 1e-3)
+
+
+def test_latents_of_any_shape_are_one_vector_a_sample():
+    u0 = torch.randn(3, 4, 5, 6)
+    image = FixedPointIteration(tol=1e-3)(lambda u: 0.5 * u + 1, u0)
+    flat = FixedPointIteration(tol=1e-3)(lambda u: 0.5 * u + 1, u0.flatten(1))
+    assert torch.allclose(image.residuals, flat.residuals)
+    scalar = FixedPointIteration(tol=1e-3)(lambda u: 0.5 * u + 1, torch.zeros(7))
+    assert scalar.residuals.shape == (len(scalar.residuals), 7)
+    assert scalar.residuals[0].tolist() == [1.0] * 7
+
+
+def test_stops_only_when_every_sample_has_met_the_tolerance():
+    rates = torch.tensor([[0.1], [0.9]])
+    seen = []
+
+    def T(u):
+        seen.append(len(u))
+        return rates * u + 1
+
+    solution = FixedPointIteration(tol=1e-3, max_steps=500)(T, torch.zeros(2, 1))
+    assert solution.steps[0] < 6 < 60 < solution.steps[1] == len(seen)
+    assert set(seen) == {2}  # the whole batch, every time
+
+
+def test_relative_tolerance_scales_with_the_image():
+    def T(u):
+        return 0.5 * u + torch.tensor([[1.0], [1000.0]])
+
+    absolute = FixedPointIteration(tol=1e-2)(T, torch.zeros(2, 1)).steps
+    relative = FixedPointIteration(tol=1e-2, relative=True)(T, torch.zeros(2, 1)).steps
+    assert absolute[0] < absolute[1]
+    assert relative[0] == relative[1] == 7  # 0.5⁶ / (2 (1 − 0.5⁷)) ≤ 0.01 for the first time
+
+
+@pytest.mark.parametrize(("check_every", "total", "checks"), [(1, 7, 7), (4, 8, 2), (0, 20, 1), (50, 20, 1)])
+def test_check_every(check_every, total, checks):
+    calls = []
+
+    def T(u):
+        calls.append(1)
+        return 0.5 * u + 1
+
+    solution = FixedPointIteration(tol=0.02, max_steps=20, check_every=check_every)(T, torch.zeros(2, 1))
+    assert len(calls) == total == solution.steps[0]
+    assert len(solution.residuals) == checks
+    assert solution.converged.all()
+    assert torch.equal(solution.u, torch.full((2, 1), 2 - 2.0 ** (1 - total)))
+
+
+def test_not_converged_is_reported():
+    solution = FixedPointIteration(tol=1e-6, max_steps=5)(lambda u: -u, torch.ones(2, 3))
+    assert not solution.converged.any()
+    assert solution.steps.tolist() == [5, 5]
+    assert "0 of 2 samples converged" in repr(solution)
+
+
+def test_converged_is_judged_at_the_last_evaluation():
+    # the first sample meets the tolerance at once and then leaves; the batch goes on because of the second
+    moves = iter([[0.0, 1.0], [5.0, 1.0], [5.0, 1.0]])
+    solution = FixedPointIteration(tol=1e-3, max_steps=3)(
+        lambda u: u + torch.tensor(next(moves))[:, None], torch.zeros(2, 1)
+    )
+    assert solution.steps.tolist() == [1, 3]
+    assert solution.converged.tolist() == [False, False]
+
+
+def test_no_graph_is_recorded():
+    W = torch.full((2, 2), 0.2, requires_grad=True)
+    u0 = torch.zeros(1, 2, requires_grad=True)
+    solution = FixedPointIteration()(lambda u: u @ W + 1, u0)
+    assert not solution.u.requires_grad
+    assert not solution.residuals.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_residuals_of_half_precision_are_accumulated_in_float32(dtype):
+    solution = FixedPointIteration(tol=1e-2, relative=True)(lambda u: 0.5 * u + 1, torch.zeros(2, 300, dtype=dtype))
+    assert solution.residuals.dtype == torch.float32
+    assert solution.converged.all()
+
+
+def test_autocast_casts_back():
+    W = 0.3 * torch.eye(4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        solution = FixedPointIteration(tol=1e-1)(lambda u: u @ W + 1, torch.zeros(2, 4))
+    assert solution.u.dtype == torch.float32
+
+
+def test_inference_mode():
+    with torch.inference_mode():
+        assert FixedPointIteration()(lambda u: 0.5 * u + 1, torch.zeros(2, 2)).converged.all()
+
+
+def test_a_map_that_turns_gradients_on_leaves_no_graph():
+    W = torch.full((2, 2), 0.2, requires_grad=True)
+
+    def T(u):
+        with torch.enable_grad():
+            return u @ W + 1
+
+    assert not FixedPointIteration()(T, torch.zeros(1, 2)).u.requires_grad
+
+
+def test_compiles_around():
+    W = 0.3 * torch.eye(4)
+    T = torch.compile(lambda u: torch.tanh(u @ W) + 1, backend="aot_eager")
+    compiled, plain = (FixedPointIteration()(f, torch.zeros(2, 4)) for f in (T, lambda u: torch.tanh(u @ W) + 1))
+    assert torch.allclose(compiled.u, plain.u)
+
+
+def test_an_empty_batch_and_the_identity():
+    assert len(FixedPointIteration()(lambda u: u, torch.zeros(0, 3)).steps) == 0
+    solution = FixedPointIteration()(lambda u: u, torch.ones(2, 3))
+    assert solution.steps.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("check_every", [0, 1, 5])
+def test_overflow_names_the_step_and_the_samples(check_every):
+    growth = torch.tensor([[0.5], [1e20], [0.5], [1e20]])
+    with pytest.raises(FloatingPointError, match=r"at step \d+ in 2 of 4 samples \(1, 3\).*damp it"):
+        FixedPointIteration(max_steps=10, check_every=check_every)(lambda u: growth * u + 1, torch.zeros(4, 1))
+
+
+@pytest.mark.parametrize(
+    ("T", "u0", "words"),
+    [
+        (
+            lambda u: 0 * u,
+            torch.tensor([[0.0], [float("nan")]]),
+            r"u0 is not finite at step 1 in 1 of 2 samples \(1\).*start",
+        ),
+        (lambda u: torch.full_like(u, 2e19), torch.zeros(1, 4), r"norm of T\(u\) − u is not finite.*float64"),
+    ],
+)
+def test_what_is_not_finite_is_named(T, u0, words):
+    with pytest.raises(FloatingPointError, match=words):
+        FixedPointIteration()(T, u0)
+
+
+def test_a_half_precision_difference_does_not_overflow():
+    u0 = torch.full((1, 1), 6e4, dtype=torch.float16)
+    assert FixedPointIteration(max_steps=3)(lambda u: -u, u0).residuals[0].item() == pytest.approx(12e4, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "words"),
+    [
+        ({"tol": 0}, ValueError, "tol must be positive"),
+        ({"tol": -1e-3}, ValueError, "tol must be positive"),
+        ({"tol": float("nan")}, ValueError, "tol must be positive"),
+        ({"tol": float("inf")}, ValueError, "tol must be positive and finite"),
+        ({"tol": "1e-3"}, TypeError, "tol must be a number"),
+        ({"relative": "yes"}, TypeError, "relative must be True or False"),
+        ({"max_steps": 0}, ValueError, "max_steps must be at least 1"),
+        ({"max_steps": 2.5}, TypeError, "max_steps must be an integer"),
+        ({"max_steps": True}, TypeError, "max_steps must be an integer"),
+        ({"check_every": -1}, ValueError, "check_every must be at least 0"),
+        ({"tolerance": 1e-3}, TypeError, "tolerance"),
+    ],
+)
+def test_bad_settings(keywords, error, words):
+    with pytest.raises(error, match=words):
+        FixedPointIteration(**keywords)
+
+
+def in_place(u):
+    u.mul_(0.5)
+    return u
+
+
+@pytest.mark.parametrize(
+    ("T", "u0", "error", "words"),
+    [
+        (lambda u: u[:, :1], torch.zeros(2, 3), ValueError, r"keep the shape.*\(2, 3\) to \(2, 1\)"),
+        (lambda u: u.double(), torch.zeros(2, 3), TypeError, "keep the dtype.*float32 to torch.float64"),
+        (lambda u: u.to("meta"), torch.zeros(2, 3), ValueError, "keep the device"),
+        (lambda u: 0.0, torch.zeros(2, 3), TypeError, "must return a tensor, got float"),
+        (in_place, torch.ones(2, 3), ValueError, "must not write into its argument"),
+        (lambda u: u, torch.zeros(2, 3, dtype=torch.int64), TypeError, "u0 must be a floating-point tensor"),
+        (lambda u: u, [0.0], TypeError, "u0 must be a floating-point tensor, got list"),
+        (lambda u: u, torch.tensor(0.0), ValueError, "u0 must have a batch dimension"),
+    ],
+)
+def test_bad_maps_and_starts(T, u0, error, words):
+    with pytest.raises(error, match=words):
+        FixedPointIteration()(T, u0)
+
+
+def test_solution_is_frozen():
+    solution = FixedPointIteration()(lambda u: u, torch.ones(2, 3))
+    assert isinstance(solution, Solution)
+    with pytest.raises(AttributeError):
+        solution.u = torch.zeros(1)
