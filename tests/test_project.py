@@ -1,0 +1,98 @@
+"""The repository as a whole: what it names, what it holds, what a stranger relies on."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+from conftest import BOOK, ROOT
+
+sys.path.insert(0, str(BOOK / "_ext"))
+import jfb_book
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def tracked():
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if names.returncode:
+        pytest.fail("git does not list the files of this checkout: run the tests in a clone")
+    return [ROOT / name for name in names.stdout.split("\0") if name and (ROOT / name).exists()]
+
+
+def test_no_large_file_no_data_no_place_on_a_machine():
+    index_host = re.compile("py" + r"pi\.org|pythonhosted\.org|download\.pytorch\.org|registry\.npm")
+    place = re.compile(r"(?<![\w.])/(home|root|work|Users)/\w")
+    for path in tracked():
+        assert path.stat().st_size < 4_000_000, path
+        if "_vendor" in path.parts or "axe" in path.parts or path.suffix in (".png", ".safetensors"):
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert not index_host.search(text), path
+        if path.name not in ("test_project.py", "test_notebooks.py"):
+            assert not place.search(text), f"{path}: {place.search(text)}"
+
+
+def test_the_pins_lie_in_the_ranges_and_cover_them():
+    from packaging.requirements import Requirement
+
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line)
+    pins = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins.items()}
+    wanted = [
+        *PROJECT["dependencies"],
+        *PROJECT["optional-dependencies"]["book"],
+        *PROJECT["optional-dependencies"]["test"],
+    ]
+    for text in wanted:
+        requirement = Requirement(text)
+        assert pins[re.sub(r"[-_.]+", "-", requirement.name).lower()] in requirement.specifier, text
+
+
+def test_the_citation_agrees_with_the_project():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert citation["title"] == yaml.safe_load((BOOK / "_config.yml").read_text())["title"]
+
+
+def test_the_address_stands_in_one_place():
+    """While pyproject.toml names no repository there are no launch buttons; once it does, they appear."""
+
+    class Config:
+        html_theme_options = {"launch_buttons": {}, "use_download_button": True}  # noqa: RUF012
+
+    jfb_book.set_repository(None, Config)
+    assert ("repository_url" in Config.html_theme_options) == bool(jfb_book.repository())
+    assert "repository-code" not in yaml.safe_load((ROOT / "CITATION.cff").read_text())
+
+
+def test_an_address_gives_launch_buttons_and_a_citation(monkeypatch, tmp_path):
+    monkeypatch.setattr(jfb_book, "repository", lambda: "https://example.org/owner/name")
+
+    class Config:
+        html_theme_options = {}  # noqa: RUF012
+
+    jfb_book.set_repository(None, Config)
+    assert Config.html_theme_options["repository_url"] == "https://example.org/owner/name"
+    assert Config.html_theme_options["launch_buttons"]["colab_url"]
+    (block,) = jfb_book.CiteThisBook.run(None)
+    assert "https://example.org/owner/name" in block.astext()
+
+
+def test_every_page_is_in_the_table_of_contents():
+    toc = yaml.safe_load((BOOK / "_toc.yml").read_text())
+    listed = {toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])}
+    pages = {path.stem for path in [*BOOK.glob("*.md"), *BOOK.glob("[0-9][0-9]-*.ipynb")]}
+    assert listed == pages
+
+
+def test_the_run_times_are_those_of_the_chapters():
+    import json
+
+    record = json.loads((BOOK / "_run_times.json").read_text())
+    assert set(record) == {path.stem for path in BOOK.glob("[0-9][0-9]-*.ipynb")}
+    for run in record.values():
+        assert run["seconds"] < 60
+        assert set(run) == {"seconds", "device", "versions", "date", "commit"}
