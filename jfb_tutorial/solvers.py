@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ._checks import flag, integer, positive
 
-__all__ = ["FixedPointIteration", "Solution"]
+__all__ = ["Anderson", "Broyden", "FixedPointIteration", "Solution"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -88,33 +88,52 @@ class FixedPointIteration:
                 cast to u's dtype instead).
             ValueError: `u0` has no batch dimension, T changes the shape or the device, or writes into its argument.
         """
+        monitor = Monitor(self, u0)
+        u = u0.detach()
+        for _ in range(self.max_steps):
+            v = evaluate(T, u)
+            if monitor.finished(u, v):
+                break
+            u = v
+        return monitor.solution(v)
+
+
+class Monitor:
+    """Reads residuals, decides when to stop, and makes the Solution; what all solvers share."""
+
+    def __init__(self, solver, u0: Tensor) -> None:
         if not isinstance(u0, Tensor) or not u0.is_floating_point():
             kind = u0.dtype if isinstance(u0, Tensor) else type(u0).__name__
-            raise TypeError(f"u0 must be a floating-point tensor, got {kind}")
+            raise TypeError(f"u0 must be a floating-point tensor, got {kind}; give torch.zeros(batch, *latent)")
         if u0.ndim == 0:
             raise ValueError("u0 must have a batch dimension, got a scalar; pass u0.reshape(1)")
-        u = u0.detach()
-        residuals, met, checked_at = [], [], []
-        for step in range(1, self.max_steps + 1):
-            v = evaluate(T, u)
-            finished = False
-            if step == self.max_steps or (self.check_every and step % self.check_every == 0):
-                residual = sample_norm(v, u)
-                bound = self.tol * sample_norm(v) if self.relative else self.tol
-                residuals.append(residual)
-                met.append(residual <= bound)
-                checked_at.append(step)
-                # one read of the device: both answers in one small tensor
-                finished, finite = torch.stack([met[-1].all(), residual.isfinite().all()]).tolist()
-                if not finite:
-                    _raise_not_finite(u, v, residual, step)
-            u = v
-            if finished:
-                break
-        met = torch.stack(met)
-        evaluations = torch.tensor(checked_at, device=u.device)
+        self.solver = solver
+        self.step = 0
+        self.residuals, self.met, self.checked_at = [], [], []
+
+    def finished(self, u: Tensor, v: Tensor) -> bool:
+        """Whether to stop, after one more evaluation v = T(u)."""
+        self.step += 1
+        solver, last = self.solver, self.step == self.solver.max_steps
+        if not last and (not solver.check_every or self.step % solver.check_every):
+            return False
+        residual = sample_norm(v, u)
+        bound = solver.tol * sample_norm(v) if solver.relative else solver.tol
+        self.residuals.append(residual)
+        self.met.append(residual <= bound)
+        self.checked_at.append(self.step)
+        # one read of the device: both answers in one small tensor
+        finished, finite = torch.stack([self.met[-1].all(), residual.isfinite().all()]).tolist()
+        if not finite:
+            _raise_not_finite(u, v, residual, self.step)
+        return finished or last
+
+    def solution(self, u: Tensor) -> Solution:
+        met = torch.stack(self.met)
+        evaluations = torch.tensor(self.checked_at, device=u.device)
         first = evaluations[met.to(torch.int8).argmax(dim=0)]
-        return Solution(u, torch.stack(residuals), torch.where(met.any(dim=0), first, evaluations[-1]), met[-1])
+        steps = torch.where(met.any(dim=0), first, evaluations[-1])
+        return Solution(u, torch.stack(self.residuals), steps, met[-1])
 
 
 def evaluate(T: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
@@ -166,3 +185,6 @@ def _raise_not_finite(u: Tensor, v: Tensor, residual: Tensor, step: int) -> None
     raise FloatingPointError(
         f"{what} not finite at step {step} in {len(indices)} of {len(bad)} samples ({shown}); {remedy}"
     )
+
+
+from .accelerated import Anderson, Broyden  # noqa: E402  (they build on what stands above)

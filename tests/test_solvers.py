@@ -5,7 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jfb_tutorial.solvers import FixedPointIteration, Solution
+from jfb_tutorial.solvers import Anderson, Broyden, FixedPointIteration, Solution
+
+SOLVERS = [FixedPointIteration, Anderson, Broyden]
 
 
 def random_contraction(seed, gamma, batch, n, dtype):
@@ -258,3 +260,102 @@ def test_solution_is_frozen():
     assert isinstance(solution, Solution)
     with pytest.raises(AttributeError):
         solution.u = torch.zeros(1)
+
+
+def tanh_layer(kind, gamma, batch, n=32):
+    """u ↦ tanh(W u + x) with ‖W‖₂ = γ, and samples x of very different sizes."""
+    generator = torch.Generator().manual_seed(3)
+    W = torch.randn(n, n, generator=generator, dtype=torch.float64)
+    if kind == "symmetric":
+        W = W + W.T
+    if kind == "orthogonal":
+        W = torch.linalg.qr(W)[0]
+    W = W * (gamma / torch.linalg.matrix_norm(W, 2))
+    x = (
+        torch.randn(batch, n, generator=generator, dtype=torch.float64)
+        * torch.logspace(-3, 1, batch, dtype=torch.float64)[:, None]
+    )
+    return lambda u: torch.tanh(u @ W.T.to(u.dtype) + x.to(u.dtype))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("kind", ["gaussian", "symmetric", "orthogonal"])
+@pytest.mark.parametrize("gamma", [0.5, 0.9, 0.98])
+@pytest.mark.parametrize("batch", [1, 64])
+def test_all_solvers_find_the_fixed_point_of_6000_plain_iterations(solver, kind, gamma, batch):
+    T = tanh_layer(kind, gamma, batch)
+    u0 = torch.zeros(batch, 32, dtype=torch.float64)
+    exact = u0
+    for _ in range(6000):
+        exact = T(exact)
+    for tol in (1e-4, 1e-9):
+        solution = solver(tol=tol, max_steps=3000)(T, u0)
+        assert solution.converged.all()
+        assert torch.linalg.vector_norm(solution.u - exact, dim=1).max() <= tol / (1 - gamma)
+        # Broyden's residual is not monotone: a sample may leave the tolerance again while others are still on their way
+        assert solution.steps.max() <= len(solution.residuals) < 3000
+        assert solver is Broyden or solution.steps.max() == len(solution.residuals)
+
+
+@pytest.mark.parametrize("solver", [Anderson, Broyden])
+def test_acceleration_pays_where_the_map_is_symmetric(solver):
+    T, u0 = tanh_layer("symmetric", 0.98, 8), torch.zeros(8, 32, dtype=torch.float64)
+    plain, fast = (method(tol=1e-6, max_steps=3000)(T, u0).steps.max() for method in (FixedPointIteration, solver))
+    assert fast < plain / 2
+
+
+def test_anderson_solves_an_affine_map_in_as_many_steps_as_it_has_dimensions():
+    # with full memory it is GMRES: n + 1 evaluations find the fixed point, one more sees that it is one
+    n, generator = 6, torch.Generator().manual_seed(0)
+    A = torch.randn(n, n, generator=generator, dtype=torch.float64) * 0.3
+    b = torch.randn(1, n, generator=generator, dtype=torch.float64)
+    solution = Anderson(tol=1e-8, memory=n, regularization=1e-15)(lambda u: u @ A.T + b, torch.zeros_like(b))
+    assert solution.converged.all()
+    assert solution.steps.max() <= n + 3
+    assert torch.allclose(solution.u, torch.linalg.solve(torch.eye(n, dtype=torch.float64) - A, b.T).T, atol=1e-7)
+
+
+@pytest.mark.parametrize("solver", [Anderson, Broyden])
+def test_accelerated_solvers_find_fixed_points_that_repel(solver):
+    # slope 3 in one direction: plain iteration runs away, the secant finds it all the same
+    A = torch.diag(torch.tensor([3.0, 0.5], dtype=torch.float64))
+    solution = solver(tol=1e-9, max_steps=60)(lambda u: u @ A + 1, torch.zeros(1, 2, dtype=torch.float64))
+    assert solution.u[0].tolist() == pytest.approx([-0.5, 2.0], abs=1e-6)
+
+
+@pytest.mark.parametrize("solver", [Anderson, Broyden])
+def test_converged_samples_and_still_ones_do_no_harm(solver):
+    rates = torch.tensor([[0.0], [0.5], [0.95]], dtype=torch.float64)
+    solution = solver(tol=1e-12, max_steps=500)(lambda u: rates * u + 1, torch.zeros(3, 1, dtype=torch.float64))
+    assert solution.converged.all()
+    assert solution.u.flatten().tolist() == pytest.approx([1, 2, 20])
+    same = solver(tol=1e-12, max_steps=20, check_every=0)(lambda u: 0.5 * u + 1, torch.full((2, 3), 2.0))
+    assert same.u.tolist() == [[2.0] * 3] * 2
+
+
+@pytest.mark.parametrize("solver", [Anderson, Broyden])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_accelerated_solvers_work_on_images_in_any_precision(solver, dtype):
+    u0 = torch.zeros(2, 3, 4, 4, dtype=dtype)
+    solution = solver(tol=2e-2, relative=True)(lambda u: 0.5 * u + 1, u0)
+    assert solution.converged.all()
+    assert solution.u.dtype == dtype
+    assert solution.u.shape == u0.shape
+    scalar = solver(tol=1e-3)(lambda u: 0.5 * u + 1, torch.zeros(5))
+    assert scalar.converged.all()
+
+
+@pytest.mark.parametrize("solver", [Anderson, Broyden])
+@pytest.mark.parametrize(
+    ("keywords", "error", "words"),
+    [
+        ({"memory": 0}, ValueError, "memory must be at least 1"),
+        ({"memory": 2.0}, TypeError, "memory must be an integer"),
+        ({"tol": 0}, ValueError, "tol must be positive"),
+    ],
+)
+def test_bad_settings_of_accelerated_solvers(solver, keywords, error, words):
+    with pytest.raises(error, match=words):
+        solver(**keywords)
+    with pytest.raises(ValueError, match="regularization must be positive"):
+        Anderson(regularization=0.0)

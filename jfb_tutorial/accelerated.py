@@ -1,0 +1,140 @@
+"""Anderson acceleration and Broyden's method: fewer evaluations of T for more work and memory around each.
+
+Both treat every sample on its own, with small batched matrices; T is still called with the whole batch. Both are imported
+from `jfb_tutorial.solvers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ._checks import integer, positive
+from .solvers import FixedPointIteration, Monitor, Solution, evaluate
+
+__all__ = ["Anderson", "Broyden"]
+
+
+@dataclass(frozen=True)
+class Anderson(FixedPointIteration):
+    """Anderson acceleration, D. G. Anderson (1965), in the form of Walker and Ni (2011).
+
+    With f = T(u) − u, and ΔF, ΔU the last `memory` differences of f and u, the next point is
+
+        T(u) − (ΔU + ΔF) γ, where γ minimises ‖f − ΔF γ‖₂,
+
+    the fixed point of the affine map that agrees with T at the remembered points, as far as they determine it. On an
+    affine T it is equivalent to GMRES(memory) in exact arithmetic. `tol`, `max_steps`, `relative` and `check_every` mean what they mean for
+    `FixedPointIteration`, and so does what is returned: T(u) of the last evaluation.
+
+    Args:
+        memory: number of differences kept, at least 1; each costs two copies of the latent.
+        regularization: added to the diagonal of ΔFᵀΔF, relative to its mean; 0 < it < 1. None takes 1e-10 for float64
+            and 1e-6 otherwise.
+    """
+
+    memory: int = 5
+    regularization: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        integer("memory", self.memory, 1, "5 is the default")
+        if self.regularization is not None:
+            positive("regularization", self.regularization, "None chooses by precision")
+
+    @torch.no_grad()
+    def __call__(self, T: Callable[[Tensor], Tensor], u0: Tensor) -> Solution:
+        """Iterate from `u0`; arguments and errors as for `FixedPointIteration`."""
+        monitor = Monitor(self, u0)
+        u, work = u0.detach(), torch.promote_types(u0.dtype, torch.float32)
+        small = self.regularization or (1e-10 if work == torch.float64 else 1e-6)
+        differences_f, differences_v = [], []  # ΔF, and ΔU + ΔF = the differences of T(u)
+        f_old = v_old = None
+        for _ in range(self.max_steps):
+            v = evaluate(T, u)
+            if monitor.finished(u, v):
+                break
+            flat = _flat(v, work)
+            f = flat - _flat(u, work)
+            if f_old is not None:
+                differences_f = [*differences_f, f - f_old][-self.memory :]
+                differences_v = [*differences_v, flat - v_old][-self.memory :]
+            f_old, v_old, new = f, flat, flat
+            if differences_f:
+                F = torch.stack(differences_f, dim=1)  # (batch, m, n)
+                gram = F @ F.mT
+                scale = gram.diagonal(dim1=1, dim2=2).mean(dim=1) * small + torch.finfo(work).tiny
+                gram = gram + scale[:, None, None] * torch.eye(F.shape[1], dtype=work, device=F.device)
+                gamma = torch.linalg.solve(gram, (F @ f[:, :, None]))
+                new = flat - (gamma.mT @ torch.stack(differences_v, dim=1))[:, 0]
+            u = new.to(u0.dtype).reshape(u0.shape)
+        return monitor.solution(v)
+
+
+@dataclass(frozen=True)
+class Broyden(FixedPointIteration):
+    """Broyden's (good) method for f(u) = T(u) − u = 0, C. G. Broyden (1965), with limited memory.
+
+    It keeps B ≈ (df/du)⁻¹ as −I plus `memory` rank-one terms for every sample, starts from −I, which makes its first step the
+    plain T(u), and after each step s with the change y of f corrects B so that B y = s. When the memory is full, and for a sample
+    whose residual exceeds a hundred times its smallest so far, it starts again from −I. `tol`, `max_steps`, `relative` and
+    `check_every` mean what they mean for `FixedPointIteration`, and so does what is returned.
+
+    Args:
+        memory: number of rank-one terms before a new start, at least 1; each costs two copies of the latent.
+    """
+
+    memory: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        integer("memory", self.memory, 1, "20 is the default")
+
+    @torch.no_grad()
+    def __call__(self, T: Callable[[Tensor], Tensor], u0: Tensor) -> Solution:
+        """Iterate from `u0`; arguments and errors as for `FixedPointIteration`."""
+        monitor = Monitor(self, u0)
+        u, work = u0.detach(), torch.promote_types(u0.dtype, torch.float32)
+        left, right = [], []  # B = −I + Σ left rightᵀ
+        f_old = s = best = None
+        for _ in range(self.max_steps):
+            v = evaluate(T, u)
+            if monitor.finished(u, v):
+                break
+            f = _flat(v, work) - _flat(u, work)
+            size = f.norm(dim=1, keepdim=True)
+            if f_old is not None:
+                if len(left) == self.memory:
+                    left, right = [], []
+                y = f - f_old
+                By, sB = _apply(left, right, y), _apply(right, left, s)
+                pivot = (sB * y).sum(dim=1, keepdim=True)
+                # a sample that no longer moves, or whose pivot is noise, keeps the B it has
+                noise = torch.finfo(work).eps * sB.norm(dim=1, keepdim=True) * y.norm(dim=1, keepdim=True)
+                steady = pivot.abs() <= noise
+                left.append(torch.where(steady, 0.0, (s - By) / torch.where(steady, 1.0, pivot)))
+                right.append(sB)
+                # a sample that has gone astray starts again from B = −I, a plain step
+                astray = size > 100 * best
+                left = [torch.where(astray, 0.0, column) for column in left]
+            best = size if best is None else torch.minimum(best, size)
+            s = -_apply(left, right, f)
+            f_old = f
+            u = (_flat(u, work) + s).to(u0.dtype).reshape(u0.shape)
+        return monitor.solution(v)
+
+
+def _flat(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`(batch, n)` in the working precision."""
+    return (x.unsqueeze(1) if x.ndim == 1 else x.flatten(1)).to(dtype)
+
+
+def _apply(left: list[Tensor], right: list[Tensor], x: Tensor) -> Tensor:
+    """(−I + Σ left rightᵀ) x for every sample."""
+    if not left:
+        return -x
+    coefficients = torch.stack(right, dim=1) @ x[:, :, None]  # (batch, m, 1)
+    return (coefficients.mT @ torch.stack(left, dim=1))[:, 0] - x

@@ -1,0 +1,136 @@
+"""Norms of Jacobians against dense linear algebra; antieigenvalues against a search."""
+
+import math
+
+import pytest
+import torch
+
+from jfb_tutorial import theory
+
+DIMENSION = 40
+
+
+def matrix(kind, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    A = torch.randn(DIMENSION, DIMENSION, generator=generator, dtype=torch.float64)
+    if kind == "random":
+        return A / math.sqrt(DIMENSION)
+    if kind == "normal":
+        return A + A.T
+    if kind == "orthogonal":
+        return torch.linalg.qr(A)[0]
+    if kind == "strongly non-normal":
+        return torch.diag(torch.full((DIMENSION,), 0.5, dtype=torch.float64)) + 10 * torch.triu(A, 1)
+    return torch.outer(A[0], A[1])  # rank one
+
+
+@pytest.mark.parametrize("kind", ["random", "normal", "orthogonal", "strongly non-normal", "rank one"])
+@pytest.mark.parametrize("lanczos", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_contraction_factor_of_matrices(monkeypatch, kind, lanczos, batch):
+    if lanczos:
+        monkeypatch.setattr(theory, "DENSE_LIMIT", 0)
+    A = matrix(kind)
+    exact = torch.linalg.svdvals(A)[0].item()
+    u = torch.randn(batch, DIMENSION, dtype=torch.float64)
+    assert theory.contraction_factor(lambda u: u @ A.T + 1, u) == pytest.approx(exact, rel=1e-6)
+
+
+@pytest.mark.parametrize("norm", [None, "group", "batch"])
+@pytest.mark.parametrize("lanczos", [False, True])
+def test_contraction_factor_of_convolutions(monkeypatch, norm, lanczos):
+    if lanczos:
+        monkeypatch.setattr(theory, "DENSE_LIMIT", 0)
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 3, 3, padding=1), torch.nn.LeakyReLU(0.1), torch.nn.Conv2d(3, 3, 3, padding=1)]
+    if norm:
+        layers.append(
+            torch.nn.GroupNorm(1, 3) if norm == "group" else torch.nn.BatchNorm2d(3, track_running_stats=False)
+        )
+    T = torch.nn.Sequential(*layers).double()
+    u = torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    J = torch.autograd.functional.jacobian(T, u).reshape(u.numel(), u.numel())
+    exact = torch.linalg.svdvals(J)[0].item()
+    assert theory.contraction_factor(T, u) == pytest.approx(exact, rel=1e-6)
+
+
+def test_lanczos_beyond_the_dense_limit():
+    scale = torch.linspace(0.1, 0.9, 6000, dtype=torch.float64)
+    assert theory.contraction_factor(lambda u: scale * u, torch.zeros(1, 6000, dtype=torch.float64)) == pytest.approx(
+        0.9, rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("lanczos", [False, True])
+def test_a_map_that_ignores_its_argument_has_factor_zero(monkeypatch, lanczos):
+    if lanczos:
+        monkeypatch.setattr(theory, "DENSE_LIMIT", 0)
+    u = torch.zeros(2, 3, dtype=torch.float64)
+    assert theory.contraction_factor(lambda u: torch.ones_like(u), u) == 0.0
+    assert theory.contraction_factor(lambda u: 0 * u, u) == 0.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_products_with_the_jacobian(dtype):
+    A, x = matrix("random").to(dtype), torch.randn(1, DIMENSION, dtype=dtype)
+    apply, transposed = theory.jacobian_products(lambda u: u @ A.T, torch.zeros(1, DIMENSION, dtype=dtype))
+    assert torch.allclose(apply(x), x @ A.T, atol=1e-5)
+    assert torch.allclose(transposed(x), x @ A, atol=1e-5)
+
+
+def test_the_factor_of_a_nonlinear_map_depends_on_the_point():
+    W = matrix("orthogonal")
+    at_zero, far = (torch.full((1, DIMENSION), value, dtype=torch.float64) for value in (0.0, 3.0))
+    assert theory.contraction_factor(lambda u: torch.tanh(u @ W.T), at_zero) == pytest.approx(1.0, rel=1e-6)
+    assert theory.contraction_factor(lambda u: torch.tanh(u @ W.T), far) < 1
+
+
+@pytest.mark.parametrize(
+    ("T", "u", "error", "words"),
+    [
+        (lambda u: u, [0.0], TypeError, "u must be a floating-point tensor, got list"),
+        (lambda u: u, torch.zeros(2, dtype=torch.int64), TypeError, "u must be a floating-point tensor"),
+        (lambda u: u, torch.tensor(0.0), ValueError, "u must have a batch dimension"),
+        (lambda u: u[:, :1], torch.zeros(2, 3), ValueError, "T must keep the shape"),
+        (lambda u: u / 0, torch.ones(2, 3), FloatingPointError, "Jacobian of T at u is not finite"),
+    ],
+)
+def test_bad_arguments(T, u, error, words):
+    with pytest.raises(error, match=words):
+        theory.contraction_factor(T, u)
+
+
+def test_one_direction_underestimates():
+    u = torch.zeros(1, DIMENSION, dtype=torch.float64)
+    A = matrix("rank one")
+    true = theory.contraction_factor(lambda u: u @ A.T, u)
+    one = theory.lipschitz_estimate(lambda u: u @ A.T, u)
+    many = theory.lipschitz_estimate(lambda u: u @ A.T, u, directions=200)
+    assert one < many < true
+    assert one < 0.5 * true
+    # the mean square over directions is ‖J‖_F² / n
+    generator = torch.Generator().manual_seed(1)
+    squares = [theory.lipschitz_estimate(lambda u: u @ A.T, u, generator=generator) ** 2 for _ in range(2000)]
+    assert sum(squares) / len(squares) == pytest.approx(A.square().sum().item() / DIMENSION, rel=0.15)
+
+
+@pytest.mark.parametrize("kappa", [1.0, 2.0, 13.9, 1e4])
+def test_antieigenvalue_against_the_definition(kappa):
+    generator = torch.Generator().manual_seed(0)
+    Q = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))[0]
+    G = Q @ torch.diag(torch.tensor([1.0, min(2.0, kappa), kappa], dtype=torch.float64)) @ Q.T
+    value = theory.antieigenvalue(G)
+    x = torch.randn(100_000, 3, generator=generator, dtype=torch.float64)
+    # the minimiser has the squared weights λmax/(λmin + λmax) and λmin/(λmin + λmax) on the extreme eigenvectors
+    x[0] = Q @ torch.tensor([math.sqrt(kappa), 0, 1.0], dtype=torch.float64)
+    cosines = (x * (x @ G)).sum(1) / (x.norm(dim=1) * (x @ G).norm(dim=1))
+    assert cosines.min().item() == pytest.approx(value, rel=1e-9)
+
+
+def test_antieigenvalue_refuses_what_it_is_not_defined_for():
+    with pytest.raises(ValueError, match="must be a square matrix"):
+        theory.antieigenvalue(torch.zeros(2, 3))
+    with pytest.raises(ValueError, match="must be symmetric"):
+        theory.antieigenvalue(torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
+    with pytest.raises(ValueError, match="must be positive definite"):
+        theory.antieigenvalue(torch.tensor([[1.0, 1.0], [1.0, 1.0]]))
