@@ -1,6 +1,7 @@
 # make book       build the site into book/_build/html
 # make test       run every test, every notebook and the browser tests
 # make notebooks  run the notebooks again, in place
+# make timings    measure again the times that the chapters quote
 # make lab        open the notebooks in JupyterLab
 # make serve      serve the built site on this machine
 # make lint       check the format and the style
@@ -17,17 +18,20 @@ JOBS ?= 2
 BIN := .venv/bin
 NOTEBOOKS := $(wildcard book/[0-9][0-9]-*.ipynb)
 
-.PHONY: book test notebooks lab serve lint clean
+.PHONY: book test notebooks timings lab serve lint clean
 
 book: .venv/ready
 	$(BIN)/jupyter-book build book -W -n --keep-going -q
 	@echo "The book is at book/_build/html/index.html"
 
 test: book
-	$(BIN)/python -m pytest $(NBVAL) --nbval-current-env -n $(JOBS) --dist loadfile tests $(NOTEBOOKS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(NBVAL) --nbval-current-env -n $(JOBS) --dist loadfile tests $(NOTEBOOKS)
 
 notebooks: .venv/ready
 	$(BIN)/python book/_ext/execute.py
+
+timings: .venv/ready
+	$(BIN)/python tests/benchmarks/time_solvers.py
 
 lab: .venv/ready
 	$(BIN)/jupyter lab book

@@ -51,25 +51,26 @@ class Anderson(FixedPointIteration):
         monitor = Monitor(self, u0)
         u, work = u0.detach(), torch.promote_types(u0.dtype, torch.float32)
         small = self.regularization or (1e-10 if work == torch.float64 else 1e-6)
-        differences_f, differences_v = [], []  # ΔF, and ΔU + ΔF = the differences of T(u)
-        f_old = v_old = None
-        for _ in range(self.max_steps):
+        # the last differences of f and of T(u) = u + f, oldest overwritten first: (batch, memory, n)
+        F = V = f_old = v_old = None
+        for step in range(self.max_steps):
             v = evaluate(T, u)
             if monitor.finished(u, v):
                 break
             flat = _flat(v, work)
-            f = flat - _flat(u, work)
-            if f_old is not None:
-                differences_f = [*differences_f, f - f_old][-self.memory :]
-                differences_v = [*differences_v, flat - v_old][-self.memory :]
-            f_old, v_old, new = f, flat, flat
-            if differences_f:
-                F = torch.stack(differences_f, dim=1)  # (batch, m, n)
-                gram = F @ F.mT
-                scale = gram.diagonal(dim1=1, dim2=2).mean(dim=1) * small + torch.finfo(work).tiny
-                gram = gram + scale[:, None, None] * torch.eye(F.shape[1], dtype=work, device=F.device)
-                gamma = torch.linalg.solve(gram, (F @ f[:, :, None]))
-                new = flat - (gamma.mT @ torch.stack(differences_v, dim=1))[:, 0]
+            f, new = flat - _flat(u, work), flat
+            if step == 0:
+                F, V = (flat.new_empty(len(flat), self.memory, flat.shape[1]) for _ in range(2))
+            else:
+                slot, kept = (step - 1) % self.memory, min(step, self.memory)
+                torch.sub(f, f_old, out=F[:, slot])
+                torch.sub(flat, v_old, out=V[:, slot])
+                gram = F[:, :kept] @ F[:, :kept].mT
+                diagonal = gram.diagonal(dim1=1, dim2=2)
+                diagonal += diagonal.mean(dim=1, keepdim=True) * small + torch.finfo(work).tiny
+                gamma = torch.linalg.solve(gram, F[:, :kept] @ f[:, :, None])
+                new = flat - (gamma.mT @ V[:, :kept])[:, 0]
+            f_old, v_old = f, flat
             u = new.to(u0.dtype).reshape(u0.shape)
         return monitor.solution(v)
 
@@ -98,30 +99,38 @@ class Broyden(FixedPointIteration):
         """Iterate from `u0`; arguments and errors as for `FixedPointIteration`."""
         monitor = Monitor(self, u0)
         u, work = u0.detach(), torch.promote_types(u0.dtype, torch.float32)
-        left, right = [], []  # B = −I + Σ left rightᵀ
-        f_old = s = best = None
-        for _ in range(self.max_steps):
+        left = right = f_old = s = best = None  # B = −I + Σ left rightᵀ; left, right: (batch, memory, n)
+        kept = 0
+        for step in range(self.max_steps):
             v = evaluate(T, u)
             if monitor.finished(u, v):
                 break
             f = _flat(v, work) - _flat(u, work)
             size = f.norm(dim=1, keepdim=True)
-            if f_old is not None:
-                if len(left) == self.memory:
-                    left, right = [], []
+            if step == 0:
+                left, right = (f.new_empty(len(f), self.memory, f.shape[1]) for _ in range(2))
+                best, s = size, f
+            else:
                 y = f - f_old
-                By, sB = _apply(left, right, y), _apply(right, left, s)
+                if kept == self.memory:
+                    kept, By, sB, Bf = 0, -y, -s, -f
+                else:
+                    By, sB = _apply(left[:, :kept], right[:, :kept], y), _apply(right[:, :kept], left[:, :kept], s)
+                    Bf = By - s  # since s = −B f_old
                 pivot = (sB * y).sum(dim=1, keepdim=True)
                 # a sample that no longer moves, or whose pivot is noise, keeps the B it has
                 noise = torch.finfo(work).eps * sB.norm(dim=1, keepdim=True) * y.norm(dim=1, keepdim=True)
                 steady = pivot.abs() <= noise
-                left.append(torch.where(steady, 0.0, (s - By) / torch.where(steady, 1.0, pivot)))
-                right.append(sB)
+                column = torch.where(steady, 0.0, (s - By) / torch.where(steady, 1.0, pivot))
+                left[:, kept], right[:, kept] = column, sB
+                kept += 1
+                s = -(Bf + column * (sB * f).sum(dim=1, keepdim=True))
                 # a sample that has gone astray starts again from B = −I, a plain step
                 astray = size > 100 * best
-                left = [torch.where(astray, 0.0, column) for column in left]
-            best = size if best is None else torch.minimum(best, size)
-            s = -_apply(left, right, f)
+                if astray.any():
+                    left[:, :kept].masked_fill_(astray[:, :, None], 0.0)
+                    s = torch.where(astray, f, s)
+                best = torch.minimum(best, size)
             f_old = f
             u = (_flat(u, work) + s).to(u0.dtype).reshape(u0.shape)
         return monitor.solution(v)
@@ -132,9 +141,6 @@ def _flat(x: Tensor, dtype: torch.dtype) -> Tensor:
     return (x.unsqueeze(1) if x.ndim == 1 else x.flatten(1)).to(dtype)
 
 
-def _apply(left: list[Tensor], right: list[Tensor], x: Tensor) -> Tensor:
+def _apply(left: Tensor, right: Tensor, x: Tensor) -> Tensor:
     """(−I + Σ left rightᵀ) x for every sample."""
-    if not left:
-        return -x
-    coefficients = torch.stack(right, dim=1) @ x[:, :, None]  # (batch, m, 1)
-    return (coefficients.mT @ torch.stack(left, dim=1))[:, 0] - x
+    return ((right @ x[:, :, None]).mT @ left)[:, 0] - x

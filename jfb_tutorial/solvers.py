@@ -179,7 +179,8 @@ def _raise_not_finite(u: Tensor, v: Tensor, residual: Tensor, step: int) -> None
             "T is probably no contraction there: check its Lipschitz constant, damp it, or shrink its weights",
         )
     else:
-        what, remedy = "the norm of T(u) − u is", f"it overflows {residual.dtype}: rescale the latent, or use float64"
+        what = "the norm of T(u) − u is"
+        remedy = f"it overflows {residual.dtype}: the iteration runs away (is T a contraction?), or the latent needs rescaling"
     indices = bad.nonzero().flatten().tolist()
     shown = ", ".join(map(str, indices[:8])) + (", …" if len(indices) > 8 else "")
     raise FloatingPointError(

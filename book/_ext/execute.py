@@ -40,6 +40,9 @@ def main(names: list[str]) -> None:
         )
         client.execute()
         seconds = time.perf_counter() - begin
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs = merge(cell.outputs)
         notebook.metadata = {
             "kernelspec": {
                 "display_name": "Python 3",
@@ -63,6 +66,30 @@ def main(names: list[str]) -> None:
     RUN_TIMES.write_text(
         json.dumps(dict(sorted(record.items())), indent=1) + "\n"
     )
+
+
+def merge(outputs: list) -> list:
+    """What a cell prints in one piece, however the kernel cut it up."""
+    merged = []
+    for output in outputs:
+        if merged and output.output_type == merged[-1].output_type == "stream" and output.name == merged[-1].name:
+            merged[-1].text += output.text
+        else:
+            merged.append(output)
+    return merged
+
+
+def provenance() -> dict:
+    """What a measurement was made on, with and when."""
+    return {
+        "device": f"{os.cpu_count()} CPU cores",
+        "versions": {
+            "Python": platform.python_version(),
+            "torch": version("torch"),
+        },
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(),
+    }
 
 
 def commit() -> str:

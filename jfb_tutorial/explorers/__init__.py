@@ -16,7 +16,7 @@ from importlib.resources import files
 
 from .._checks import flag, integer
 
-__all__ = ["Explorer", "cobweb"]
+__all__ = ["Explorer", "cobweb", "contraction"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,6 +84,42 @@ def cobweb(d: float = 0.45, y0: float = 0.8, steps: int = 6, *, fold: bool = Fal
         words=words
         + "The figure answers to the hand where its script runs: on the web page, or after this cell has run.",
         parameters={"d": d, "y0": y0, "steps": steps, "fold": flag("fold", fold)},
+    )
+
+
+def contraction(re: float = 0.6, im: float = 0.5, c: float = 0.0, steps: int = 20, *, angle: float = 60.0) -> Explorer:
+    """The map u ← A u of the plane: drag its eigenvalues and the start, take it away from normal, watch the distance.
+
+    A = [[re, im + c], [−im²/(im + c), re]] has the eigenvalues λ = re ± i im for every c, and is normal for c = 0.
+
+    Args:
+        re: real part of the eigenvalues at the beginning, in [−1.2, 1.2].
+        im: their imaginary part at the beginning, in [0, 1.2].
+        c: distance from a normal matrix at the beginning, in [0, 4].
+        steps: steps drawn at the beginning, in [0, 40].
+        angle: where on the unit circle the iteration starts, in degrees, in [0, 360].
+
+    Raises:
+        ValueError: a parameter is outside its range.
+    """
+    steps = integer("steps", steps, 0, "the slider goes from 0 to 40")
+    parameters = {"re": float(re), "im": float(im), "c": float(c), "steps": steps, "angle": float(angle)}
+    ranges = {"re": (-1.2, 1.2), "im": (0, 1.2), "c": (0, 4), "steps": (0, 40), "angle": (0, 360)}
+    for name, (low, high) in ranges.items():
+        if not low <= parameters[name] <= high:
+            raise ValueError(
+                f"{name} must lie in [{low}, {high}], got {parameters[name]}; the explorer's sliders reach no further"
+            )
+    return Explorer(
+        "contraction",
+        label="Contraction explorer: ρ and γ of a map of the plane",
+        words="A linear map of the plane is applied again and again. Its spectral radius ρ, the size of its largest "
+        "eigenvalue, tells what becomes of the distance from the fixed point in the end: with ρ below 1 it shrinks to "
+        "nothing. Its norm γ, the most that one step can multiply the distance by, tells what a single step can do: with γ "
+        "below 1 the map is a contraction and every step brings every point closer, so that ρ is below 1 too. The converse "
+        "is false: with ρ below 1 and γ above 1 the distance may first grow many times over before it shrinks. "
+        "The figure answers to the hand where its script runs: on the web page, or after this cell has run.",
+        parameters=parameters,
     )
 
 

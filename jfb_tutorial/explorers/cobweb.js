@@ -26,7 +26,6 @@ function start(root, { d, y0, steps, fold }) {
   const follow = fold ? drawFold(stage) : () => {};
   const words = root.querySelector(".jfb-words");
   const controls = root.querySelector(".jfb-controls");
-  let timer = null;
 
   const clamp = (value, high) => Math.min(Math.max(Math.round(value * 1000) / 1000, 0), high);
   const set = (change) => { halt(); change(); draw(); };
@@ -38,27 +37,8 @@ function start(root, { d, y0, steps, fold }) {
     text: (value) => `d = ${Number(value).toFixed(3)}` });
   const showStart = slider(controls, { name: "start", min: 0, max: 1, step: 0.001, change: setStart,
     text: (value) => `start y₀ = ${Number(value).toFixed(3)}` });
-  const showSteps = slider(controls, { name: "steps", min: 0, max: MOST, step: 1,
-    change: (value) => set(() => { steps = value; }), text: (value) => `steps = ${value}` });
-  const [, , run] = buttons(controls, {
-    "− Step": () => set(() => { steps = Math.max(steps - 1, 0); }),
-    "+ Step": () => set(() => { steps = Math.min(steps + 1, MOST); }),
-    "Run": () => {
-      if (timer) return halt();
-      if (calm.matches) return set(() => { steps = MOST; });
-      if (steps >= MOST) steps = 0;
-      timer = setInterval(() => { steps += 1; if (steps >= MOST) halt(); draw(); }, 160);
-      run.textContent = "Pause";
-    },
-    "Start over": () => set(() => { steps = 0; }),
-  });
+  const { show: showSteps, halt } = stepper(controls, MOST, () => steps, (value) => { steps = value; draw(); });
   const fill = table(root.querySelector(".jfb-more"), "The iterates in a table", ["k", "yₖ", "step", "step ratio"]);
-
-  function halt() {
-    clearInterval(timer);
-    timer = null;
-    if (run) run.textContent = "Run";
-  }
 
   function draw() {
     const y = [y0];

@@ -14,21 +14,25 @@ function element(space, name, attributes, parent, text) {
 const svg = (name, attributes, parent, text) => element(SVG, name, attributes, parent, text);
 const html = (name, attributes, parent, text) => element(null, name, attributes, parent, text);
 
+// A power of ten as people write it.
+const ten = (exponent) =>
+  "10" + String(exponent).replace(/./g, (sign) => "⁰¹²³⁴⁵⁶⁷⁸⁹"["0123456789".indexOf(sign)] || "⁻");
+
 // A number for a sentence: `digits` significant ones, and powers of ten as people write them.
 function say(value, digits = 3) {
   if (!Number.isFinite(value)) return value > 0 ? "∞" : value < 0 ? "−∞" : "undefined";
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-3 || size >= 1e5)) {
     const [mantissa, exponent] = value.toExponential(1).split("e");
-    const raised = String(Number(exponent)).replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"["0123456789".indexOf(c)] || "⁻");
-    return `${mantissa.replace("-", "−")}·10${raised}`;
+    return `${mantissa.replace("-", "−")}·${ten(Number(exponent))}`;
   }
   return String(Number(value.toPrecision(digits))).replace("-", "−");
 }
 
-// Axes in a square of 400 units. A drawing is hidden from screen readers: the sentence and the table say what it shows.
-function axes(stage, { x: [xlow, xhigh], y: [ylow, yhigh], xticks, yticks, xlabel, ylabel }) {
-  const size = 400, left = 56, bottom = 44, top = 12, right = 12;
+// Axes in a square of 400 units; with a title the box is a square too. A tick is a number, or a number and its text.
+// A drawing is hidden from screen readers: the sentence and the table say what it shows.
+function axes(stage, { x: [xlow, xhigh], y: [ylow, yhigh], xticks, yticks, xlabel, ylabel, title }) {
+  const size = 400, left = 56, bottom = 44, top = title ? 24 : 12, right = 12;
   const root = svg("svg", { viewBox: `0 0 ${size} ${size}`, "aria-hidden": "true", focusable: "false" }, stage);
   const box = { x: left, y: top, width: size - left - right, height: size - top - bottom };
   const X = (x) => left + ((x - xlow) / (xhigh - xlow)) * box.width;
@@ -36,8 +40,12 @@ function axes(stage, { x: [xlow, xhigh], y: [ylow, yhigh], xticks, yticks, xlabe
   const id = unique("clip");
   svg("rect", box, svg("clipPath", { id }, svg("defs", {}, root)));
   svg("path", { class: "jfb-axis", d: `M${left},${top}V${size - bottom}H${size - right}` }, root);
-  for (const tick of xticks) svg("text", { x: X(tick), y: size - bottom + 18, "text-anchor": "middle" }, root, tick);
-  for (const tick of yticks) svg("text", { x: left - 7, y: Y(tick) + 5, "text-anchor": "end" }, root, tick);
+  const pair = (tick) => (Array.isArray(tick) ? tick : [tick, say(tick)]);
+  for (const [at, text] of xticks.map(pair)) {
+    svg("text", { x: X(at), y: size - bottom + 18, "text-anchor": "middle" }, root, text);
+  }
+  for (const [at, text] of yticks.map(pair)) svg("text", { x: left - 7, y: Y(at) + 5, "text-anchor": "end" }, root, text);
+  if (title) svg("text", { x: left + box.width / 2, y: 15, "text-anchor": "middle" }, root, title);
   svg("text", { x: left + box.width / 2, y: size - 6, "text-anchor": "middle" }, root, xlabel);
   svg("text", { x: 14, y: top + box.height / 2, "text-anchor": "middle",
     transform: `rotate(-90 14 ${top + box.height / 2})` }, root, ylabel);
@@ -49,6 +57,15 @@ function axes(stage, { x: [xlow, xhigh], y: [ylow, yhigh], xticks, yticks, xlabe
     return [xlow + ((at.x - left) / box.width) * (xhigh - xlow), ylow + ((size - bottom - at.y) / box.height) * (yhigh - ylow)];
   };
   return { root, X, Y, layer, line, locate };
+}
+
+// A text that moves; its position is in units of the square.
+function label(plot, text) {
+  const node = svg("text", {}, plot.root, text);
+  return (x, y, anchor = "middle") => {
+    for (const [key, value] of Object.entries({ x, y, "text-anchor": anchor })) node.setAttribute(key, value);
+    return node;
+  };
 }
 
 // A round grip of 44 units, for mouse, pen and touch; the keyboard has the slider of the same quantity.
@@ -83,6 +100,32 @@ function buttons(parent, actions) {
     button.addEventListener("click", action);
     return button;
   });
+}
+
+// The number of steps: a slider and four buttons. Run adds one after another, or all at once where motion is unwelcome.
+// `get` and `set` reach the number; returned are what shows it and what halts a run.
+function stepper(parent, most, get, set) {
+  let timer = null;
+  const halt = () => {
+    clearInterval(timer);
+    timer = null;
+    run.textContent = "Run";
+  };
+  const go = (steps) => { halt(); set(Math.min(Math.max(steps, 0), most)); };
+  const show = slider(parent, { name: "steps", min: 0, max: most, step: 1, change: go, text: (value) => `steps = ${value}` });
+  const [, , run] = buttons(parent, {
+    "− Step": () => go(get() - 1),
+    "+ Step": () => go(get() + 1),
+    "Run": () => {
+      if (timer) return halt();
+      if (calm.matches) return go(most);
+      if (get() >= most) set(0);
+      timer = setInterval(() => { set(get() + 1); if (get() >= most) halt(); }, 160);
+      run.textContent = "Pause";
+    },
+    "Start over": () => go(0),
+  });
+  return { show, halt };
 }
 
 function table(parent, title, headings) {

@@ -1,0 +1,72 @@
+"""Times of the three solvers around one and the same T, interleaved in one run; writes book/timings/solvers.json.
+
+    python tests/benchmarks/time_solvers.py [--out FILE]
+
+What is recorded is the time of a solve of a fixed number of evaluations, as a ratio to plain iteration: what a step of
+Anderson or Broyden costs beside the evaluation of T. `make timings` runs it; chapter 03 reads the record.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "book" / "_ext"))
+from execute import provenance
+
+from jfb_tutorial.solvers import Anderson, Broyden, FixedPointIteration
+
+STEPS, ROUNDS = 20, 15
+SOLVERS = {"plain": FixedPointIteration, "Anderson": Anderson, "Broyden": Broyden}
+
+
+def problems() -> dict:
+    """A dense layer and the convolutional block of the papers' MNIST network, each with a start."""
+    torch.manual_seed(0)
+    dense = torch.nn.Linear(256, 256)
+    first, second = (torch.nn.Conv2d(32, 32, 3, padding=1) for _ in range(2))
+
+    def block(u):
+        return 0.5 * (u + torch.relu(second(torch.relu(first(u)))))
+
+    return {
+        "tanh layer, 256 unknowns, batch 256": (lambda u: torch.tanh(dense(u)), torch.zeros(256, 256)),
+        "two convolutions, 32 x 9 x 9 unknowns, batch 100": (block, torch.zeros(100, 32, 9, 9)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    default = Path(__file__).resolve().parents[2] / "book" / "timings" / "solvers.json"
+    parser.add_argument("--out", type=Path, default=default)
+    path = parser.parse_args().out
+    results = {}
+    for name, (T, u0) in problems().items():
+        seconds = {solver: [] for solver in SOLVERS}
+        for round_number in range(ROUNDS + 1):
+            for solver, method in SOLVERS.items():
+                begin = time.perf_counter()
+                method(tol=1e-30, max_steps=STEPS)(T, u0)
+                if round_number:  # the first round warms up
+                    seconds[solver].append(time.perf_counter() - begin)
+        plain = seconds["plain"]
+        results[name] = {
+            "milliseconds_an_evaluation": 1e3 * statistics.median(plain) / STEPS,
+            "ratio_to_plain": {
+                solver: statistics.median(a / b for a, b in zip(seconds[solver], plain, strict=True)) for solver in SOLVERS
+            },
+        }
+    config = {"steps": STEPS, "rounds": ROUNDS, "threads": torch.get_num_threads(), "dtype": "float32"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"config": config, **provenance(), "result": results}, indent=1) + "\n")
+    for name, result in results.items():
+        ratios = ", ".join(f"{solver} {ratio:.2f}" for solver, ratio in result["ratio_to_plain"].items())
+        print(f"{name}: {result['milliseconds_an_evaluation']:.2f} ms an evaluation; {ratios}")
+
+
+if __name__ == "__main__":
+    main()
