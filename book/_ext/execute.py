@@ -72,7 +72,11 @@ def merge(outputs: list) -> list:
     """What a cell prints in one piece, however the kernel cut it up."""
     merged = []
     for output in outputs:
-        if merged and output.output_type == merged[-1].output_type == "stream" and output.name == merged[-1].name:
+        if (
+            merged
+            and output.output_type == merged[-1].output_type == "stream"
+            and output.name == merged[-1].name
+        ):
             merged[-1].text += output.text
         else:
             merged.append(output)
