@@ -187,7 +187,7 @@ class ChapterTime(SphinxRole):
     def run(self):
         note_dependencies(self.env)
         path = next(
-            path for path in notebooks() if path.stem.startswith(self.text)
+            path for path in notebooks() if path.stem.startswith(self.text[-2:])
         )
         run = json.loads(RUN_TIMES.read_text())[path.stem]
         count = words(path)

@@ -57,7 +57,8 @@ def main() -> None:
         results[name] = {
             "milliseconds_an_evaluation": 1e3 * statistics.median(plain) / STEPS,
             "ratio_to_plain": {
-                solver: statistics.median(a / b for a, b in zip(seconds[solver], plain, strict=True)) for solver in SOLVERS
+                solver: statistics.median(a / b for a, b in zip(seconds[solver], plain, strict=True))
+                for solver in SOLVERS
             },
         }
     config = {"steps": STEPS, "rounds": ROUNDS, "threads": torch.get_num_threads(), "dtype": "float32"}
