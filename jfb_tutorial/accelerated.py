@@ -27,7 +27,7 @@ class Anderson(FixedPointIteration):
         T(u) − (ΔU + ΔF) γ, where γ minimises ‖f − ΔF γ‖₂,
 
     the fixed point of the affine map that agrees with T at the remembered points, as far as they determine it. On an
-    affine T it is equivalent to GMRES(memory) in exact arithmetic. `tol`, `max_steps`, `relative` and `check_every` mean what they mean for
+    affine T, with memory for every step, it is equivalent to GMRES in exact arithmetic. `tol`, `max_steps`, `relative` and `check_every` mean what they mean for
     `FixedPointIteration`, and so does what is returned: T(u) of the last evaluation.
 
     Args:
