@@ -148,7 +148,7 @@ def test_the_eigenvalue_and_the_start_by_pointer(show, touch):
     ("setting", "outcome", "more"),
     [
         ({"re": 0.6, "im": 0.5}, "Contraction: γ = ρ = 0.781", "A is normal (c = 0), so each step multiplies every"),
-        ({"re": 0.5, "im": 0.3, "c": 0.2}, "Contraction: γ = 0.765 < 1", "in the long run each step multiplies"),
+        ({"re": 0.5, "im": 0.3, "c": 0.2}, "Contraction: γ = 0.765 < 1", "In the long run each step multiplies"),
         ({"re": 0.5, "im": 0, "c": 4}, "No contraction, and yet it converges: ρ = 0.5 < 1 ≤ γ", "3.74 times the start"),
         (
             {"re": 0.5, "im": 0, "c": 4, "steps": 1},

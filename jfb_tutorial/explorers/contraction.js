@@ -1,7 +1,7 @@
 // The map u ← A u of the plane, A = [[x, b], [−w, x]] with b = y + c and w = y²/b. Its eigenvalues are x ± i y for every
 // c; for c = 0 it is normal, and the larger c, the farther from it. SAME: numbers closer than this are called equal.
 // WIDE: how far the drawing of the iterates may reach; it takes the least of these with room for path and ellipse.
-const MOST = 40, SAME = 1e-9, WIDE = [1.3, 2.6, 4.4, 5.8], DEGREE = Math.PI / 180;
+const MOST = 40, SAME = 1e-9, WIDE = [1.3, 2.6, 4.6, 6.6], DEGREE = Math.PI / 180;
 
 function start(root, { re: x, im: y, c, steps, angle }) {
   const stage = root.querySelector(".jfb-stage"), controls = root.querySelector(".jfb-controls");
@@ -29,6 +29,7 @@ function start(root, { re: x, im: y, c, steps, angle }) {
   const radius = drawn(plane, "var(--jfb-blue)", { "stroke-dasharray": "2 4" });
   const mirror = svg("circle", { r: 6, fill: "none", stroke: "var(--jfb-blue)", "stroke-width": 2 }, plane.over);
   const image = drawn(space, "var(--jfb-green)", { "stroke-dasharray": "7 4", "stroke-width": 1.6 });
+  const axis = drawn(space, "var(--jfb-green)", { "stroke-width": 2.6 });
   const track = drawn(space, "var(--jfb-red)", { class: "jfb-track", "stroke-width": 1.4 });
   const dots = svg("g", { fill: "var(--jfb-red)" }, space.over);
   const bounds = { γ: drawn(decades, "var(--jfb-green)", { "stroke-dasharray": "7 4" }),
@@ -77,7 +78,7 @@ function start(root, { re: x, im: y, c, steps, angle }) {
     names.λ(plane.X(x) + (x > 0 ? 16 : -16), plane.Y(y) - 10);
 
     // the scale must not depend on the steps: a path that is followed stays where it is
-    const reach = 1.05 * Math.max(gamma, ...path.map((point) => Math.hypot(...point)).filter((size) => size < 5.5));
+    const reach = 1.12 * Math.max(gamma, ...path.map((point) => Math.hypot(...point)).filter((size) => size < 5.5));
     const wide = WIDE.find((size) => size > reach), scaled = ([p, q]) => [p / wide, q / wide];
     const pixel = (point) => scaled(point).map((value, i) => (i ? space.Y(value) : space.X(value)));
     for (const [one, below, beside] of ones) {
@@ -85,10 +86,13 @@ function start(root, { re: x, im: y, c, steps, angle }) {
       beside(space.X(-1) - 7, pixel([0, one])[1] + 5, "end");
     }
     space.circle.setAttribute("d", space.line(round.map(scaled)));
-    const tip = apply(at(worst)), upright = Math.abs(tip[1]) > Math.abs(tip[0]);
-    image.setAttribute("d", space.line(round.map(apply).map(scaled)) + space.line([[0, 0], scaled(tip)]));
-    const [tx, ty] = pixel([tip[0] * 0.6, tip[1] * 0.6]);
-    names.γ(tx + (upright ? 14 : 0), ty + (upright ? 5 : 19));
+    const stretched = apply(at(worst)), side = stretched[0] * path[0][0] + stretched[1] * path[0][1] > 0 ? -1 : 1;
+    const tip = stretched.map((value) => side * value), upright = Math.abs(tip[1]) > Math.abs(tip[0]);
+    image.setAttribute("d", space.line(round.map(apply).map(scaled)));
+    axis.setAttribute("d", space.line([[0, 0], scaled(tip)]));
+    // the tip of the half-axis that points away from the start, so that the letter and the path keep apart
+    const [tx, ty] = pixel(tip);
+    names.γ(tx + (upright ? 0 : tip[0] < 0 ? -12 : 12), ty + (upright ? (tip[1] < 0 ? 18 : -8) : 5));
     const near = u.filter((_, k) => far[k] < 1e3);
     track.setAttribute("d", space.line(near.map(scaled)));
     dots.replaceChildren(...near.map(pixel).map(([cx, cy]) => svg("circle", { cx, cy, r: 3 })));
@@ -128,7 +132,7 @@ function start(root, { re: x, im: y, c, steps, angle }) {
     const after = `After ${steps} ${steps === 1 ? "step" : "steps"}`;
     const now = !steps ? "No step is taken yet." : last === 0 ? `${after} the fixed point is reached.`
       : `${after} the distance is ${times(last)}.`;
-    const trend = "in the long run each step multiplies the distance by";
+    const trend = "the long run each step multiplies the distance by";
     if (rho === 0) {
       return c === 0 ? `Contraction: γ = ρ = 0, the first step leads from every start to the fixed point. ${now}`
         : `Two steps lead from every start to the fixed point: ρ = 0, and A² = 0. The first can multiply the distance by ` +
@@ -142,19 +146,19 @@ function start(root, { re: x, im: y, c, steps, angle }) {
     }
     if (gamma < 1 - SAME) {
       return `Contraction: γ = ${near(gamma)} < 1, so every step brings every point closer. ${now} ` +
-        `And ${trend} ρ = ${near(rho)} on average.`;
+        `In ${trend} ρ = ${near(rho)} on average.`;
     }
     if (level) {
       return `Never settles: ρ = 1, γ = ${near(gamma)}. ` + (y > 0
         ? "Every path goes round on an ellipse: the distance rises and falls, but neither vanishes nor grows without bound. "
         : "From every start but 0° and 180° the distance grows without bound, in the long run in proportion to k. ") + now;
     }
-    if (rho > 1) return `Diverges: 1 < ρ = ${near(rho)} ≤ γ = ${near(gamma)}. ${now} And ${trend} ρ on average.`;
+    if (rho > 1) return `Diverges: 1 < ρ = ${near(rho)} ≤ γ = ${near(gamma)}. ${now} In ${trend} ρ on average.`;
     const story = !grown ? `${now} From a start at ${worst}° the first step multiplies the distance by γ.`
       : peak === steps ? `${after} the distance has grown to ${times(most)}.`
         : `The distance grew to ${times(most)} at step ${peak}; after ${steps} steps it is ${times(last)}.`;
     return `No contraction, and yet it converges: ρ = ${near(rho)} < 1 ≤ γ = ${near(gamma)}. ${story} ` +
-      `And ${trend} ρ on average.`;
+      `In ${trend} ρ on average.`;
   }
 
   draw();
