@@ -52,16 +52,7 @@ def main(names: list[str]) -> None:
             "language_info": {"name": "python"},
         }
         nbformat.write(notebook, path)
-        record[path.stem] = {
-            "seconds": round(seconds, 1),
-            "device": f"{os.cpu_count()} CPU cores",
-            "versions": {
-                "Python": platform.python_version(),
-                "torch": version("torch"),
-            },
-            "date": datetime.date.today().isoformat(),
-            "commit": commit(),
-        }
+        record[path.stem] = {"seconds": round(seconds, 1), **provenance()}
         print(f"{path.name}: {seconds:.1f} s")
     RUN_TIMES.write_text(
         json.dumps(dict(sorted(record.items())), indent=1) + "\n"
