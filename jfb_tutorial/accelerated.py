@@ -27,7 +27,8 @@ class Anderson(FixedPointIteration):
         T(u) − (ΔU + ΔF) γ, where γ minimises ‖f − ΔF γ‖₂,
 
     the fixed point of the affine map that agrees with T at the remembered points, as far as they determine it. On an
-    affine T, with memory for every step, it is equivalent to GMRES in exact arithmetic. `tol`, `max_steps`, `relative` and `check_every` mean what they mean for
+    affine T, with memory for every step, it is equivalent to GMRES in exact arithmetic. Where T couples its samples strongly,
+    weights for each sample on its own can make it slower than plain iteration. `tol`, `max_steps`, `relative` and `check_every` mean what they mean for
     `FixedPointIteration`, and so does what is returned: T(u) of the last evaluation.
 
     Args:
@@ -81,7 +82,10 @@ class Broyden(FixedPointIteration):
 
     It keeps B ≈ (df/du)⁻¹ as −I plus `memory` rank-one terms for every sample, starts from −I, which makes its first step the
     plain T(u), and after each step s with the change y of f corrects B so that B y = s. When the memory is full, and for a sample
-    whose residual exceeds a hundred times its smallest so far, it starts again from −I. `tol`, `max_steps`, `relative` and
+    whose residual exceeds a hundred times its smallest so far, it starts again from −I; and where two memories in a row full of
+    steps have not made the residual of the batch smaller by a tenth, plain steps do the rest. That happens when T couples its
+    samples strongly, since every sample blames its own step for what the others did to it. On a contraction the method
+    converges in any case. `tol`, `max_steps`, `relative` and
     `check_every` mean what they mean for `FixedPointIteration`, and so does what is returned.
 
     Args:
@@ -100,7 +104,7 @@ class Broyden(FixedPointIteration):
         monitor = Monitor(self, u0)
         u, work = u0.detach(), torch.promote_types(u0.dtype, torch.float32)
         left = right = f_old = s = best = None  # B = −I + Σ left rightᵀ; left, right: (batch, memory, n)
-        kept = 0
+        kept, failures, smallest = 0, 0, None
         for step in range(self.max_steps):
             v = evaluate(T, u)
             if monitor.finished(u, v):
@@ -109,11 +113,15 @@ class Broyden(FixedPointIteration):
             size = f.norm(dim=1, keepdim=True)
             if step == 0:
                 left, right = (f.new_empty(len(f), self.memory, f.shape[1]) for _ in range(2))
-                best, s = size, f
+                best, s, smallest = size, f, f.norm()
+            elif failures > 1:
+                s = f
             else:
                 y = f - f_old
                 if kept == self.memory:
                     kept, By, sB, Bf = 0, -y, -s, -f
+                    failures = failures + 1 if f.norm() > 0.9 * smallest else 0
+                    smallest = torch.minimum(smallest, f.norm())
                 else:
                     By, sB = _apply(left[:, :kept], right[:, :kept], y), _apply(right[:, :kept], left[:, :kept], s)
                     Bf = By - s  # since s = −B f_old

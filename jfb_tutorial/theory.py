@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import contextmanager
 
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
@@ -24,12 +25,15 @@ def contraction_factor(T: Callable[[Tensor], Tensor], u: Tensor) -> float:
     to 4,096 unknowns by a dense SVD, beyond by Lanczos iteration (ARPACK) on JᵀJ; to a relative accuracy of 1e-6, or what u's
     dtype allows.
 
+    Measuring leaves a module as it was: if T is one, its buffers (running statistics) are put back. Autocast is switched off.
+
     Args:
-        T: maps `(batch, *latent)` to itself; differentiable at u twice as far as autograd knows (piecewise linear will do).
+        T: maps `(batch, *latent)` to itself; beyond 4,096 unknowns its backward pass must be differentiable too.
         u: `(batch, *latent)`, floating point; the result is computed in its dtype.
 
     Raises:
-        TypeError, ValueError: u is not a floating-point tensor with a batch dimension, or T changes its shape.
+        TypeError, ValueError: u is not a floating-point tensor with a batch dimension, or T changes its shape or dtype, or
+            T(u) carries no graph although it depends on u.
         FloatingPointError: the Jacobian has entries that are not finite.
     """
     apply, transposed = jacobian_products(T, u)
@@ -46,18 +50,20 @@ def contraction_factor(T: Callable[[Tensor], Tensor], u: Tensor) -> float:
         return torch.linalg.matrix_norm(J.to(torch.promote_types(J.dtype, torch.float32)), 2).item()
 
     def normal(x):
-        x = torch.as_tensor(x.reshape(u.shape), dtype=u.dtype, device=u.device)
-        return transposed(apply(x)).flatten().to("cpu", torch.float64).numpy()
+        image = apply(torch.as_tensor(x.reshape(u.shape), dtype=u.dtype, device=u.device)).double() / scale
+        return (transposed(image.to(u.dtype)).flatten().double() / scale).cpu().numpy()
 
+    # scaled by a first estimate of the norm: ARPACK's test is absolute for small eigenvalues
     start = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
-    image = normal(start)
-    if not math.isfinite(float(abs(image).sum())):
+    first = apply(torch.as_tensor(start.reshape(u.shape), dtype=u.dtype, device=u.device))
+    scale = torch.linalg.vector_norm(first.double()).item() / math.sqrt(n)
+    if not math.isfinite(scale):
         raise FloatingPointError("the Jacobian of T at u is not finite; T may not be differentiable there, or overflow")
-    if not image.any():
+    if scale == 0:
         return 0.0
     tolerance = max(1e-6, torch.finfo(u.dtype).eps)
     largest = eigsh(LinearOperator((n, n), matvec=normal, dtype="float64"), k=1, which="LA", v0=start, tol=tolerance)[0]
-    return math.sqrt(max(float(largest[0]), 0.0))
+    return scale * math.sqrt(max(float(largest[0]), 0.0))
 
 
 def jacobian_products(T: Callable[[Tensor], Tensor], u: Tensor):
@@ -69,15 +75,18 @@ def jacobian_products(T: Callable[[Tensor], Tensor], u: Tensor):
     Raises:
         TypeError, ValueError: u is not a floating-point tensor with a batch dimension, or T changes its shape.
     """
-    if not isinstance(u, Tensor) or not u.is_floating_point():
-        raise TypeError(f"u must be a floating-point tensor, got {getattr(u, 'dtype', type(u).__name__)}")
-    if u.ndim == 0:
-        raise ValueError("u must have a batch dimension, got a scalar; pass u.reshape(1)")
-    with torch.enable_grad():
+    _check_latent(u)
+    with torch.inference_mode(False), torch.enable_grad(), _measuring(T, u):
         u = u.detach().clone().requires_grad_()
         v = T(u)
+        if not isinstance(v, Tensor) or v.dtype != u.dtype:
+            raise TypeError(
+                f"T must map {u.dtype} to itself, got {getattr(v, 'dtype', type(v).__name__)}; convert its weights or u"
+            )
         if v.shape != u.shape:
             raise ValueError(f"T must keep the shape of u: it maps {tuple(u.shape)} to {tuple(v.shape)}; mend T or u")
+        if not v.requires_grad and not torch.equal(v, T(u + 1)):
+            raise ValueError("T(u) carries no graph although it depends on u; is T decorated with torch.no_grad?")
         w = torch.zeros_like(v, requires_grad=True)
         g = None
         if v.requires_grad:
@@ -86,14 +95,43 @@ def jacobian_products(T: Callable[[Tensor], Tensor], u: Tensor):
     def transposed(x: Tensor) -> Tensor:
         if g is None:  # T does not depend on u
             return torch.zeros_like(x)
-        return torch.autograd.grad(v, u, x, retain_graph=True)[0]
+        with torch.autocast(u.device.type, enabled=False):
+            return torch.autograd.grad(v, u, x, retain_graph=True)[0]
 
     def apply(x: Tensor) -> Tensor:
         if g is None:
             return torch.zeros_like(x)
-        return torch.autograd.grad(g, w, x, retain_graph=True)[0]
+        if not g.requires_grad:
+            raise TypeError(
+                "the backward pass of T cannot be differentiated (once_differentiable?), so J x is not to be had"
+            )
+        with torch.autocast(u.device.type, enabled=False):
+            return torch.autograd.grad(g, w, x, retain_graph=True)[0]
 
     return apply, transposed
+
+
+def _check_latent(u: Tensor) -> None:
+    if not isinstance(u, Tensor) or not u.is_floating_point():
+        raise TypeError(f"u must be a floating-point tensor, got {getattr(u, 'dtype', type(u).__name__)}")
+    if u.ndim == 0 or u.numel() == 0:
+        raise ValueError(f"u must have a batch dimension and at least one number, got shape {tuple(u.shape)}")
+
+
+@contextmanager
+def _measuring(T, u: Tensor):
+    """Autocast off, and a module's buffers as they were before."""
+    buffers = dict(T.named_buffers()) if isinstance(T, torch.nn.Module) else {}
+    saved = {name: buffer.detach().clone() for name, buffer in buffers.items()}
+    try:
+        with torch.autocast(u.device.type, enabled=False):
+            yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in buffers.items():
+                # a buffer that has not changed keeps its version, which graphs recorded meanwhile rely on
+                if not torch.equal(buffer, saved[name]):
+                    buffer.data = saved[name]
 
 
 @torch.no_grad()
@@ -107,7 +145,7 @@ def lipschitz_estimate(
 ) -> float:
     """The largest ‖T(u + x) − T(u)‖ / ‖x‖ over random x of length `radius`: a lower bound of the Lipschitz constant.
 
-    With one direction it is the check in the papers' code. In many dimensions a random direction is nearly orthogonal to the
+    With one direction it is the check in the JFB paper's code. In many dimensions a random direction is nearly orthogonal to the
     one that is stretched most, so the estimate is near ‖J‖_F / √n and far below ‖J‖₂; see `contraction_factor`.
 
     Args:
@@ -116,17 +154,30 @@ def lipschitz_estimate(
         directions: number of random directions, at least 1.
         radius: length of x, > 0.
         generator: source of the directions, on the CPU; seed 0 by default.
+
+    Raises:
+        TypeError, ValueError: u is not a floating-point tensor with a batch dimension, or `radius` drowns in its rounding.
+        FloatingPointError: T is not finite at u or beside it.
     """
-    integer("directions", directions, 1, "1 is what the papers' code does")
+    _check_latent(u)
+    integer("directions", directions, 1, "1 is what the paper's code does")
     positive("radius", radius, "1e-3 is the default")
     generator = generator or torch.Generator().manual_seed(0)
-    here, largest = T(u), 0.0
-    for _ in range(directions):
-        x = torch.randn(u.shape, generator=generator, dtype=torch.float64)
-        x = (x * (radius / x.norm())).to(u)
-        moved = u + x
-        ratio = torch.linalg.vector_norm(T(moved) - here) / torch.linalg.vector_norm(moved - u)
-        largest = max(largest, ratio.item())
+    largest = 0.0
+    with _measuring(T, u):
+        here = T(u)
+        for _ in range(directions):
+            x = torch.randn(u.shape, generator=generator, dtype=torch.float64)
+            moved = u + (x * (radius / x.norm())).to(u)
+            step = torch.linalg.vector_norm((moved - u).double()).item()
+            if abs(step - radius) > 0.1 * radius:
+                raise ValueError(f"radius {radius} drowns in the rounding of u ({u.dtype}); raise it, or use float64")
+            ratio = torch.linalg.vector_norm((T(moved) - here).double()).item() / step
+            if not math.isfinite(ratio):
+                raise FloatingPointError(
+                    "T is not finite at u or beside it; its Lipschitz constant cannot be estimated"
+                )
+            largest = max(largest, ratio)
     return largest
 
 
@@ -144,12 +195,14 @@ def antieigenvalue(G: Tensor) -> float:
     """
     if G.ndim != 2 or G.shape[0] != G.shape[1] or not G.numel():
         raise ValueError(f"G must be a square matrix, got shape {tuple(G.shape)}")
+    if G.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"G must be float32 or float64, got {G.dtype}; convert it first")
     scale = G.abs().max()
     if not (G - G.T).abs().max() <= 100 * torch.finfo(G.dtype).eps * scale:
         raise ValueError("G must be symmetric; for a matrix M of full column rank, pass M.T @ M")
     eigenvalues = torch.linalg.eigvalsh((G + G.T) / 2)
     low, high = eigenvalues[0].item(), eigenvalues[-1].item()
-    if low <= 0:
+    if not low > len(G) * torch.finfo(G.dtype).eps * high:
         raise ValueError(
             f"G must be positive definite, but its smallest eigenvalue is {low:.3g}; M lacks full column rank?"
         )

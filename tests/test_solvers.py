@@ -359,3 +359,15 @@ def test_bad_settings_of_accelerated_solvers(solver, keywords, error, words):
         solver(**keywords)
     with pytest.raises(ValueError, match="regularization must be positive"):
         Anderson(regularization=0.0)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("gamma", [0.5, 0.95])
+def test_samples_that_are_strongly_coupled(solver, gamma):
+    # a contraction of the batch, in which every sample moves every other
+    generator = torch.Generator().manual_seed(0)
+    Q = gamma * torch.linalg.qr(torch.randn(64, 64, generator=generator, dtype=torch.float64))[0]
+    x = torch.randn(64, 16, generator=generator, dtype=torch.float64)
+    solution = solver(tol=1e-8, max_steps=3000)(lambda u: Q @ torch.tanh(u) + x, torch.zeros_like(x))
+    assert solution.converged.all()
+    assert solution.u.shape == x.shape

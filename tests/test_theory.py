@@ -134,3 +134,54 @@ def test_antieigenvalue_refuses_what_it_is_not_defined_for():
         theory.antieigenvalue(torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
     with pytest.raises(ValueError, match="must be positive definite"):
         theory.antieigenvalue(torch.tensor([[1.0, 1.0], [1.0, 1.0]]))
+
+
+@pytest.mark.parametrize("lanczos", [False, True])
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_contraction_factor_at_any_scale(monkeypatch, lanczos, scale):
+    if lanczos:
+        monkeypatch.setattr(theory, "DENSE_LIMIT", 0)
+    factors = scale * torch.linspace(0.1, 1, 200, dtype=torch.float64)
+    u = torch.zeros(1, 200, dtype=torch.float64)
+    assert theory.contraction_factor(lambda u: factors * u, u) == pytest.approx(scale, rel=1e-6)
+
+
+def test_inference_mode_and_no_grad_give_no_wrong_zero():
+    with torch.inference_mode():
+        assert theory.contraction_factor(lambda u: torch.tanh(2 * u), torch.zeros(2, 3)) == pytest.approx(2.0)
+    with pytest.raises(ValueError, match="carries no graph although it depends on u"):
+        theory.contraction_factor(torch.no_grad()(lambda u: 2 * u), torch.zeros(2, 3))
+
+
+def test_measuring_leaves_a_module_as_it_was():
+    net = torch.nn.Sequential(torch.nn.Conv2d(2, 2, 3, padding=1), torch.nn.BatchNorm2d(2))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    theory.contraction_factor(net, torch.randn(3, 2, 4, 4))
+    theory.lipschitz_estimate(net, torch.randn(3, 2, 4, 4))
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert net.training
+
+
+def test_autocast_does_not_blur_the_measurement():
+    W = 0.9 * torch.eye(8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert theory.contraction_factor(lambda u: u @ W, torch.randn(1, 8)) == pytest.approx(0.9, rel=1e-6)
+
+
+def test_a_lipschitz_estimate_never_hides_what_it_cannot_see():
+    with pytest.raises(FloatingPointError, match="T is not finite"):
+        theory.lipschitz_estimate(lambda u: u / 0, torch.ones(1, 3))
+    with pytest.raises(ValueError, match="drowns in the rounding"):
+        theory.lipschitz_estimate(lambda u: 5 * u, torch.full((1, 1000), 1e5))
+    with pytest.raises(ValueError, match="at least one number"):
+        theory.lipschitz_estimate(lambda u: u, torch.zeros(0, 3))
+
+
+def test_antieigenvalue_of_a_matrix_that_lacks_rank():
+    for seed in range(4):
+        M = torch.randn(30, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        M[:, 5] = M[:, 0] + M[:, 1]
+        with pytest.raises(ValueError, match="must be positive definite"):
+            theory.antieigenvalue(M.T @ M)
+    with pytest.raises(TypeError, match="float32 or float64"):
+        theory.antieigenvalue(torch.eye(2, dtype=torch.int64))
