@@ -20,8 +20,13 @@ from execute import provenance
 
 from jfb_tutorial.solvers import Anderson, Broyden, FixedPointIteration
 
-STEPS, ROUNDS = 20, 15
-SOLVERS = {"plain": FixedPointIteration, "Anderson": Anderson, "Broyden": Broyden}
+STEPS, ROUNDS = 40, 15
+SOLVERS = {
+    "plain": (FixedPointIteration, {}),
+    "Anderson 5": (Anderson, {"memory": 5}),
+    "Anderson 20": (Anderson, {"memory": 20}),
+    "Broyden 20": (Broyden, {"memory": 20}),
+}
 
 
 def problems() -> dict:
@@ -48,9 +53,9 @@ def main() -> None:
     for name, (T, u0) in problems().items():
         seconds = {solver: [] for solver in SOLVERS}
         for round_number in range(ROUNDS + 1):
-            for solver, method in SOLVERS.items():
+            for solver, (method, memory) in SOLVERS.items():
                 begin = time.perf_counter()
-                method(tol=1e-30, max_steps=STEPS)(T, u0)
+                method(tol=1e-30, max_steps=STEPS, **memory)(T, u0)
                 if round_number:  # the first round warms up
                     seconds[solver].append(time.perf_counter() - begin)
         plain = seconds["plain"]
