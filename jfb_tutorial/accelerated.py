@@ -27,9 +27,10 @@ class Anderson(FixedPointIteration):
         T(u) − (ΔU + ΔF) γ, where γ minimises ‖f − ΔF γ‖₂,
 
     the fixed point of the affine map that agrees with T at the remembered points, as far as they determine it. On an
-    affine T, with memory for every step, it is equivalent to GMRES in exact arithmetic. Where T couples its samples strongly,
-    weights for each sample on its own can make it slower than plain iteration. `tol`, `max_steps`, `relative` and `check_every` mean what they mean for
-    `FixedPointIteration`, and so does what is returned: T(u) of the last evaluation.
+    affine T, with memory for every step, it is equivalent to GMRES in exact arithmetic. Where T couples its samples
+    strongly, weights for each sample on its own can make it slower than plain iteration. `tol`, `max_steps`, `relative`
+    and `check_every` mean what they mean for `FixedPointIteration`, and so does what is returned: T(u) of the last
+    evaluation.
 
     Args:
         memory: number of differences kept, at least 1; each costs two copies of the latent.
@@ -80,13 +81,13 @@ class Anderson(FixedPointIteration):
 class Broyden(FixedPointIteration):
     """Broyden's (good) method for f(u) = T(u) − u = 0, C. G. Broyden (1965), with limited memory.
 
-    It keeps B ≈ (df/du)⁻¹ as −I plus `memory` rank-one terms for every sample, starts from −I, which makes its first step the
-    plain T(u), and after each step s with the change y of f corrects B so that B y = s. When the memory is full, and for a sample
-    whose residual exceeds a hundred times its smallest so far, it starts again from −I; and where two memories in a row full of
-    steps have not made the residual of the batch smaller by a tenth, plain steps do the rest. That happens when T couples its
-    samples strongly, since every sample blames its own step for what the others did to it. On a contraction the method
-    converges in any case. `tol`, `max_steps`, `relative` and
-    `check_every` mean what they mean for `FixedPointIteration`, and so does what is returned.
+    It keeps B ≈ (df/du)⁻¹ as −I plus `memory` rank-one terms for every sample, starts from −I, which makes its first step
+    the plain T(u), and after each step s with the change y of f corrects B so that B y = s. When the memory is full, and
+    for a sample whose residual exceeds a hundred times its smallest so far, it starts again from −I. Where two memories in
+    a row full of steps have not made the residual of the batch smaller by a tenth, plain steps do the rest. That happens
+    when T couples its samples strongly, since every sample blames its own step for what the others did to it. So on a
+    contraction the method converges in any case. `tol`, `max_steps`, `relative` and `check_every` mean what they mean for
+    `FixedPointIteration`, and so does what is returned.
 
     Args:
         memory: number of rank-one terms before a new start, at least 1; each costs two copies of the latent.
