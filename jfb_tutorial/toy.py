@@ -17,10 +17,10 @@ from ._checks import integer
 __all__ = ["ALPHA", "RADIUS", "derivative", "hypergeometric", "iterate", "series", "solve"]
 
 ALPHA = 10 ** (-1 / 4)
-"""Half-width of the interval [−α, α] of Lemma F.1, on which T is a ½-contraction: 5α⁴ = 1/2."""
+"""Half-width of the interval [−α, α] of Lemma F.1, on which T is a ½-contraction, since 5α⁴ = 1/2."""
 
 RADIUS = (256 / 3125) ** (1 / 4)
-"""Radius of convergence of the series (86), and the |d| at which two fixed points merge: 4/5 · 5^(−1/4)."""
+"""Radius of convergence of the series (86), and the |d| at which two fixed points merge, 4/5 · 5^(−1/4)."""
 
 _GROWTH = 3125 / 256  # the coefficients of (86) grow like this, per power of d⁴
 _EPSILON = torch.finfo(torch.float64).eps

@@ -95,6 +95,13 @@ def test_the_ledger_links_to_every_claim(open_page, site):
         assert f'id="{anchor}"' in (site / name).read_text()
 
 
+def test_a_link_to_a_claim_opens_its_box(open_page, site):
+    box = 'details:has([id="jfb-lemma-F.1"])'
+    assert not open_page(site / CHAPTER).locator(box).evaluate("(details) => details.open")
+    page = open_page(site / CHAPTER, query="#jfb-lemma-F.1")
+    page.locator(f"{box}[open]").wait_for()
+
+
 def test_the_contraction_explorer_answers_to_the_keyboard(open_page, site):
     figure = open_page(site / "02-contractions.html").get_by_role("group", name=re.compile("^Contraction explorer"))
     words = figure.locator(".jfb-words")
