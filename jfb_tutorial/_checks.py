@@ -6,6 +6,8 @@ import math
 import operator
 from numbers import Real
 
+from torch import Tensor
+
 
 def integer(name: str, value, least: int, remedy: str) -> int:
     """`value` as an int of at least `least`; `remedy` says what to give instead."""
@@ -34,3 +36,24 @@ def flag(name: str, value) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {value!r} of type {type(value).__name__}")
     return value
+
+
+def latent(name: str, u) -> None:
+    """Refuse what is not a batch of latents, `(batch, *latent)` and floating point."""
+    if not isinstance(u, Tensor) or not u.is_floating_point():
+        kind = u.dtype if isinstance(u, Tensor) else type(u).__name__
+        raise TypeError(f"{name} must be a floating-point tensor, got {kind}; give torch.zeros(batch, *latent)")
+    if u.ndim == 0:
+        raise ValueError(f"{name} must have a batch dimension, got a scalar; pass {name}.reshape(1)")
+
+
+def image(name: str, u: Tensor, v) -> None:
+    """Refuse v = T(u) if T is no map from the space of u to itself; `name` is what the caller calls u."""
+    if not isinstance(v, Tensor):
+        raise TypeError(f"T must return a tensor, got {type(v).__name__}; return the new latent alone")
+    if v.shape != u.shape:
+        raise ValueError(f"T must keep the shape of u: it maps {tuple(u.shape)} to {tuple(v.shape)}; mend T or {name}")
+    if v.device != u.device:
+        raise ValueError(f"T must keep the device of u: it maps {u.device} to {v.device}; move its weights or {name}")
+    if v.dtype != u.dtype:
+        raise TypeError(f"T must keep the dtype of u: it maps {u.dtype} to {v.dtype}; convert its weights or {name}")

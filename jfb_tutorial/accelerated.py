@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ._checks import integer, positive
-from .solvers import FixedPointIteration, Monitor, Solution, evaluate
+from .iteration import FixedPointIteration, Monitor, Solution, evaluate, rows
 
 __all__ = ["Anderson", "Broyden"]
 
@@ -59,8 +59,8 @@ class Anderson(FixedPointIteration):
             v = evaluate(T, u)
             if monitor.finished(u, v):
                 break
-            flat = _flat(v, work)
-            f, new = flat - _flat(u, work), flat
+            flat = rows(v).to(work)
+            f, new = flat - rows(u).to(work), flat
             if step == 0:
                 F, V = (flat.new_empty(len(flat), self.memory, flat.shape[1]) for _ in range(2))
             else:
@@ -110,7 +110,7 @@ class Broyden(FixedPointIteration):
             v = evaluate(T, u)
             if monitor.finished(u, v):
                 break
-            f = _flat(v, work) - _flat(u, work)
+            f = rows(v).to(work) - rows(u).to(work)
             size = f.norm(dim=1, keepdim=True)
             if step == 0:
                 left, right = (f.new_empty(len(f), self.memory, f.shape[1]) for _ in range(2))
@@ -141,13 +141,8 @@ class Broyden(FixedPointIteration):
                     s = torch.where(astray, f, s)
                 best = torch.minimum(best, size)
             f_old = f
-            u = (_flat(u, work) + s).to(u0.dtype).reshape(u0.shape)
+            u = (rows(u).to(work) + s).to(u0.dtype).reshape(u0.shape)
         return monitor.solution(v)
-
-
-def _flat(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """`(batch, n)` in the working precision."""
-    return (x.unsqueeze(1) if x.ndim == 1 else x.flatten(1)).to(dtype)
 
 
 def _apply(left: Tensor, right: Tensor, x: Tensor) -> Tensor:

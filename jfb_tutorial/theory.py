@@ -10,7 +10,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
-from ._checks import integer, positive
+from ._checks import image, integer, latent, positive
 
 __all__ = ["antieigenvalue", "contraction_factor", "jacobian_products", "lipschitz_estimate"]
 
@@ -43,10 +43,7 @@ def contraction_factor(T: Callable[[Tensor], Tensor], u: Tensor) -> float:
         J = torch.stack(
             [transposed(row.reshape(u.shape)).flatten() for row in torch.eye(n, dtype=u.dtype, device=u.device)]
         )
-        if not J.isfinite().all():
-            raise FloatingPointError(
-                "the Jacobian of T at u is not finite; T may not be differentiable there, or overflow"
-            )
+        _check_finite(bool(J.isfinite().all()))
         return torch.linalg.matrix_norm(J.to(torch.promote_types(J.dtype, torch.float32)), 2).item()
 
     def normal(x):
@@ -57,8 +54,7 @@ def contraction_factor(T: Callable[[Tensor], Tensor], u: Tensor) -> float:
     start = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
     first = apply(torch.as_tensor(start.reshape(u.shape), dtype=u.dtype, device=u.device))
     scale = torch.linalg.vector_norm(first.double()).item() / math.sqrt(n)
-    if not math.isfinite(scale):
-        raise FloatingPointError("the Jacobian of T at u is not finite; T may not be differentiable there, or overflow")
+    _check_finite(math.isfinite(scale))
     if scale == 0:
         return 0.0
     tolerance = max(1e-6, torch.finfo(u.dtype).eps)
@@ -79,12 +75,7 @@ def jacobian_products(T: Callable[[Tensor], Tensor], u: Tensor):
     with torch.inference_mode(False), torch.enable_grad(), _measuring(T, u):
         u = u.detach().clone().requires_grad_()
         v = T(u)
-        if not isinstance(v, Tensor) or v.dtype != u.dtype:
-            raise TypeError(
-                f"T must map {u.dtype} to itself, got {getattr(v, 'dtype', type(v).__name__)}; convert its weights or u"
-            )
-        if v.shape != u.shape:
-            raise ValueError(f"T must keep the shape of u: it maps {tuple(u.shape)} to {tuple(v.shape)}; mend T or u")
+        image("u", u, v)
         if not v.requires_grad and not torch.equal(v, T(u + 1)):
             raise ValueError("T(u) carries no graph although it depends on u; is T decorated with torch.no_grad?")
         w = torch.zeros_like(v, requires_grad=True)
@@ -111,11 +102,15 @@ def jacobian_products(T: Callable[[Tensor], Tensor], u: Tensor):
     return apply, transposed
 
 
+def _check_finite(finite: bool) -> None:
+    if not finite:
+        raise FloatingPointError("the Jacobian of T at u is not finite; T may not be differentiable there, or overflow")
+
+
 def _check_latent(u: Tensor) -> None:
-    if not isinstance(u, Tensor) or not u.is_floating_point():
-        raise TypeError(f"u must be a floating-point tensor, got {getattr(u, 'dtype', type(u).__name__)}")
-    if u.ndim == 0 or u.numel() == 0:
-        raise ValueError(f"u must have a batch dimension and at least one number, got shape {tuple(u.shape)}")
+    latent("u", u)
+    if u.numel() == 0:
+        raise ValueError(f"u must have at least one number, got shape {tuple(u.shape)}")
 
 
 @contextmanager
@@ -191,6 +186,7 @@ def antieigenvalue(G: Tensor) -> float:
         G: `(n, n)`, symmetric positive definite, float32 or float64.
 
     Raises:
+        TypeError: G is neither float32 nor float64.
         ValueError: G is not square, not symmetric to rounding, or not positive definite.
     """
     if G.ndim != 2 or G.shape[0] != G.shape[1] or not G.numel():

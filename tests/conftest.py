@@ -78,3 +78,16 @@ def open_page(browser):
     for context in contexts:
         context.close()
     assert not problems, problems
+
+
+def grave_violations(page) -> list[str]:
+    """What axe-core finds serious or critical on a page, each with the elements concerned."""
+    page.evaluate((ROOT / "tests" / "data" / "axe" / "axe.min.js").read_text())
+    violations = page.evaluate(
+        "axe.run(document, {resultTypes: ['violations'], preload: false}).then((result) => result.violations)"
+    )
+    return [
+        f"{violation['id']}: {violation['help']}: {[node['html'][:200] for node in violation['nodes'][:4]]}"
+        for violation in violations
+        if violation["impact"] in ("serious", "critical")
+    ]

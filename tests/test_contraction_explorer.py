@@ -5,11 +5,10 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import grave_violations
 
 from jfb_tutorial import explorers
 
-AXE = (ROOT / "tests" / "data" / "axe" / "axe.min.js").read_text()
 SLIDERS = ("re", "im", "c", "start", "steps")
 
 
@@ -204,11 +203,7 @@ def test_the_buttons_and_motion(show):
 def test_no_serious_accessibility_violation(show, dark, width):
     page = show(dark=dark, width=width, c=1).page
     page.evaluate("document.querySelector('details').open = true")
-    page.evaluate(AXE)
-    violations = page.evaluate(
-        "axe.run(document, {resultTypes: ['violations'], preload: false}).then((result) => result.violations)"
-    )
-    assert not [violation["id"] for violation in violations if violation["impact"] in ("serious", "critical")]
+    assert not grave_violations(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 

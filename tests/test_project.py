@@ -1,5 +1,6 @@
 """The repository as a whole: what it names, what it holds, what a stranger relies on."""
 
+import json
 import re
 import subprocess
 import sys
@@ -89,10 +90,14 @@ def test_every_page_is_in_the_table_of_contents():
 
 
 def test_the_run_times_are_those_of_the_chapters():
-    import json
-
     record = json.loads((BOOK / "_run_times.json").read_text())
     assert set(record) == {path.stem for path in BOOK.glob("[0-9][0-9]-*.ipynb")}
     for run in record.values():
         assert run["seconds"] < 60
         assert set(run) == {"seconds", "device", "versions", "date", "commit"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jfb_tutorial").glob("*.py")), ids=lambda path: path.stem)
+def test_every_module_can_be_imported_first(path):
+    name = "jfb_tutorial" if path.stem == "__init__" else f"jfb_tutorial.{path.stem}"
+    subprocess.run([sys.executable, "-c", f"import {name}"], check=True)

@@ -5,7 +5,7 @@ import re
 import time
 
 import pytest
-from conftest import BOOK, NOTEBOOKS, ROOT
+from conftest import BOOK, NOTEBOOKS, ROOT, grave_violations
 
 from jfb_tutorial import explorers
 
@@ -16,7 +16,6 @@ PAGES = [
     *(path.stem + ".html" for path in BOOK.glob("*.md")),
 ]
 PAGES = sorted({*PAGES, "search.html"})
-AXE = (ROOT / "tests" / "data" / "axe" / "axe.min.js").read_text()
 
 
 def settle(page):
@@ -36,15 +35,7 @@ def test_no_serious_accessibility_violation(open_page, site, name, scheme, width
     page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
     # what folds out fades in, and a half-faded text has half its contrast
     page.evaluate("Promise.all(document.getAnimations().map((animation) => animation.finished.catch(() => null)))")
-    page.evaluate(AXE)
-    violations = page.evaluate(
-        "axe.run(document, {resultTypes: ['violations'], preload: false}).then((result) => result.violations)"
-    )
-    grave = [
-        f"{violation['id']}: {violation['help']}: {[node['html'][:200] for node in violation['nodes'][:4]]}"
-        for violation in violations
-        if violation["impact"] in ("serious", "critical")
-    ]
+    grave = grave_violations(page)
     assert not grave, "\n".join(grave)
 
 

@@ -22,9 +22,7 @@ RUN_TIMES = BOOK / "_run_times.json"
 
 
 def main(names: list[str]) -> None:
-    paths = [Path(name).resolve() for name in names] or sorted(
-        BOOK.glob("[0-9][0-9]-*.ipynb")
-    )
+    paths = [Path(name).resolve() for name in names] or sorted(BOOK.glob("[0-9][0-9]-*.ipynb"))
     record = json.loads(RUN_TIMES.read_text()) if RUN_TIMES.exists() else {}
     for path in paths:
         notebook = nbformat.read(path, as_version=4)
@@ -54,20 +52,14 @@ def main(names: list[str]) -> None:
         nbformat.write(notebook, path)
         record[path.stem] = {"seconds": round(seconds, 1), **provenance()}
         print(f"{path.name}: {seconds:.1f} s")
-    RUN_TIMES.write_text(
-        json.dumps(dict(sorted(record.items())), indent=1) + "\n"
-    )
+    RUN_TIMES.write_text(json.dumps(dict(sorted(record.items())), indent=1) + "\n")
 
 
 def merge(outputs: list) -> list:
     """What a cell prints in one piece, however the kernel cut it up."""
     merged = []
     for output in outputs:
-        if (
-            merged
-            and output.output_type == merged[-1].output_type == "stream"
-            and output.name == merged[-1].name
-        ):
+        if merged and output.output_type == merged[-1].output_type == "stream" and output.name == merged[-1].name:
             merged[-1].text += output.text
         else:
             merged.append(output)
@@ -106,9 +98,7 @@ def commit() -> str:
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return head.stdout.strip() + (
-        " with changes" if changed.stdout.strip() else ""
-    )
+    return head.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 {claims-ledger}      a table of every claim that the notebooks check, collected from their stored outputs
 {run-times}          a table of the chapters' measured run times, with what they were measured on
-{chapter-time}`01`   how long a chapter takes to read and to run
+{chapter-time}`see Run times, chapter 01`
+                     how long a chapter takes to read and to run; the words are what JupyterLab shows
 {cite-this-book}     the book's BibTeX entry, from CITATION.cff and the project's address
+{explorer} cobweb    an explorer outside a notebook; options d, y0 and steps as in jfb_tutorial.explorers.cobweb
 """
 
 import json
@@ -21,16 +23,12 @@ from sphinx.util.docutils import SphinxRole
 BOOK = Path(__file__).resolve().parent.parent
 RUN_TIMES = BOOK / "_run_times.json"
 CLAIM = "application/vnd.jfb-tutorial.claim+json"
-WORDS_A_MINUTE = (
-    100  # reading with a pencil: formulas, figures, a look at the code
-)
+WORDS_A_MINUTE = 100  # reading with a pencil: formulas, figures, a look at the code
 
 
 def repository() -> str:
     """The project's public address, or nothing while it is not known."""
-    project = tomllib.loads((BOOK.parent / "pyproject.toml").read_text())[
-        "project"
-    ]
+    project = tomllib.loads((BOOK.parent / "pyproject.toml").read_text())["project"]
     return project.get("urls", {}).get("Repository", "").rstrip("/")
 
 
@@ -39,31 +37,26 @@ def notebooks() -> list[Path]:
     return sorted(BOOK.glob("[0-9][0-9]-*.ipynb"))
 
 
+def cells(path: Path) -> list[dict]:
+    """The cells of a notebook; their sources are lists of lines."""
+    return json.loads(path.read_text())["cells"]
+
+
 def claims(path: Path) -> list[dict]:
     """The claims that a notebook's stored outputs carry, in order."""
-    cells = json.loads(path.read_text())["cells"]
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return [
-        output["data"][CLAIM]
-        for output in outputs
-        if CLAIM in output.get("data", {})
-    ]
+    outputs = [output for cell in cells(path) for output in cell.get("outputs", [])]
+    return [output["data"][CLAIM] for output in outputs if CLAIM in output.get("data", {})]
 
 
 def title(path: Path) -> str:
     """The first heading of a notebook."""
-    first = "".join(json.loads(path.read_text())["cells"][0]["source"])
+    first = "".join(cells(path)[0]["source"])
     return re.search(r"^# (.+)$", first, re.MULTILINE).group(1)
 
 
 def words(path: Path) -> int:
     """The words of a notebook's prose; solutions, which start folded, are not counted."""
-    cells = json.loads(path.read_text())["cells"]
-    prose = "\n".join(
-        "".join(cell["source"])
-        for cell in cells
-        if cell["cell_type"] == "markdown"
-    )
+    prose = "\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "markdown")
     prose = re.sub(
         r"^(`{3,}|:{3,})\{solution-start\}.*?\{solution-end\}",
         "",
@@ -73,9 +66,7 @@ def words(path: Path) -> int:
     return len(prose.split())
 
 
-def table(
-    headings: list[str], rows: list[list[list[nodes.Node]]]
-) -> nodes.table:
+def table(headings: list[str], rows: list[list[list[nodes.Node]]]) -> nodes.table:
     """A docutils table; a cell is a list of inline nodes."""
     head = [[[nodes.Text(heading)] for heading in headings]]
     group = nodes.tgroup(cols=len(headings))
@@ -121,11 +112,7 @@ class ClaimsLedger(Directive):
                         [nodes.Text(claim["states"] + " "), link],
                         [nodes.Text(claim["source"])],
                         [nodes.strong(text=verdicts[claim["verdict"]])],
-                        [
-                            nodes.Text(
-                                f"{failing} of {dropped}" if dropped else "–"
-                            )
-                        ],
+                        [nodes.Text(f"{failing} of {dropped}" if dropped else "–")],
                     ]
                 )
         note_dependencies(self.state.document.settings.env)
@@ -141,10 +128,8 @@ class RunTimes(Directive):
         rows = []
         for path in notebooks():
             run = record[path.stem]
-            versions = ", ".join(
-                f"{name} {version}" for name, version in run["versions"].items()
-            )
-            cells = [
+            versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+            line = [
                 title(path),
                 f"{run['seconds']:.0f} s",
                 run["device"],
@@ -152,7 +137,7 @@ class RunTimes(Directive):
                 run["date"],
                 run["commit"],
             ]
-            rows.append([[nodes.Text(cell)] for cell in cells])
+            rows.append([[nodes.Text(cell)] for cell in line])
         return [
             table(
                 [
@@ -173,9 +158,7 @@ class ChapterTime(SphinxRole):
 
     def run(self):
         note_dependencies(self.env)
-        path = next(
-            path for path in notebooks() if path.stem.startswith(self.text[-2:])
-        )
+        path = next(path for path in notebooks() if path.stem.startswith(self.text[-2:]))
         run = json.loads(RUN_TIMES.read_text())[path.stem]
         count = words(path)
         text = f"about {round(count / WORDS_A_MINUTE, -1):.0f} minutes to read, {run['seconds']:.0f} seconds to run"
@@ -188,9 +171,7 @@ class CiteThisBook(Directive):
     def run(self) -> list[nodes.Node]:
         citation = yaml.safe_load((BOOK.parent / "CITATION.cff").read_text())
         authors = " and ".join(
-            f"{{{a['name']}}}"
-            if "name" in a
-            else f"{a['family-names']}, {a['given-names']}"
+            f"{{{a['name']}}}" if "name" in a else f"{a['family-names']}, {a['given-names']}"
             for a in citation["authors"]
         )
         lines = [
@@ -249,19 +230,13 @@ def describe_pictures(app: Sphinx, doctree: nodes.document) -> None:
     for bundle in doctree.findall(nodes.container):
         if bundle.get("nb_element") != "mime_bundle":
             continue
-        plain = [
-            part.astext()
-            for part in bundle.children
-            if part.get("mime_type") == "text/plain"
-        ]
+        plain = [part.astext() for part in bundle.children if part.get("mime_type") == "text/plain"]
         for image in bundle.findall(nodes.image):
             if plain:
                 image["alt"] = plain[0].strip()
 
 
-def escape_bars(
-    app: Sphinx, what: str, name: str, obj, options, lines: list[str]
-) -> None:
+def escape_bars(app: Sphinx, what: str, name: str, obj, options, lines: list[str]) -> None:
     """Docstrings write |d| for an absolute value; to reStructuredText a bar opens a substitution."""
     for number, line in enumerate(lines):
         parts = line.split("`")
@@ -269,26 +244,16 @@ def escape_bars(
         lines[number] = "`".join(parts)
 
 
-def clean_page(
-    app: Sphinx, page: str, template: str, context: dict, doctree
-) -> None:
+def clean_page(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
     """Leave out Thebe, whose snippet throws an error on every page, and whose script lives on another host."""
-    context["default_mode"] = (
-        "auto"  # the theme follows the reader's system until told otherwise
-    )
+    context["default_mode"] = "auto"  # the theme follows the reader's system until told otherwise
     context["script_files"] = [
         script
         for script in context.get("script_files", [])
-        if "thebe"
-        not in (
-            str(getattr(script, "filename", ""))
-            + str(getattr(script, "attributes", ""))
-        ).lower()
+        if "thebe" not in (str(getattr(script, "filename", "")) + str(getattr(script, "attributes", ""))).lower()
     ]
     context["css_files"] = [
-        css
-        for css in context.get("css_files", [])
-        if "thebe" not in str(getattr(css, "filename", ""))
+        css for css in context.get("css_files", []) if "thebe" not in str(getattr(css, "filename", ""))
     ]
 
 

@@ -19,6 +19,9 @@ from .._checks import flag, integer
 __all__ = ["Explorer", "cobweb", "contraction"]
 
 
+_ALIVE = "The figure answers to the hand where its script runs: on the web page, or after this cell has run."
+
+
 @dataclass(frozen=True, repr=False)
 class Explorer:
     """A figure with a script.
@@ -64,10 +67,9 @@ def cobweb(d: float = 0.45, y0: float = 0.8, steps: int = 6, *, fold: bool = Fal
     Raises:
         ValueError: a parameter is outside its range.
     """
-    d, y0, steps = float(d), float(y0), integer("steps", steps, 0, "the slider goes from 0 to 60")
-    for name, value, high in (("d", d, 0.7), ("y0", y0, 1.0), ("steps", steps, 60)):
-        if not 0 <= value <= high:
-            raise ValueError(f"{name} must lie in [0, {high}], got {value}; the explorer's sliders reach no further")
+    steps = integer("steps", steps, 0, "the slider goes from 0 to 60")
+    parameters = {"d": float(d), "y0": float(y0), "steps": steps}
+    _check_ranges(parameters, {"d": (0, 0.7), "y0": (0, 1), "steps": (0, 60)})
     words = (
         "A cobweb diagram: from the start, go up to the curve d + y⁵, across to the diagonal, and again. As long as the curve "
         "crosses the diagonal, for d below 0.535, a path that starts below the upper crossing closes in on the lower one; "
@@ -81,9 +83,8 @@ def cobweb(d: float = 0.45, y0: float = 0.8, steps: int = 6, *, fold: bool = Fal
     return Explorer(
         "cobweb",
         label="Fold explorer: the cobweb and the fixed points of y = d + y⁵" if fold else "Cobweb explorer: y ← d + y⁵",
-        words=words
-        + "The figure answers to the hand where its script runs: on the web page, or after this cell has run.",
-        parameters={"d": d, "y0": y0, "steps": steps, "fold": flag("fold", fold)},
+        words=words + _ALIVE,
+        parameters={**parameters, "fold": flag("fold", fold)},
     )
 
 
@@ -105,11 +106,7 @@ def contraction(re: float = 0.6, im: float = 0.5, c: float = 0.0, steps: int = 2
     steps = integer("steps", steps, 0, "the slider goes from 0 to 40")
     parameters = {"re": float(re), "im": float(im), "c": float(c), "steps": steps, "angle": float(angle)}
     ranges = {"re": (-1.2, 1.2), "im": (0, 1.2), "c": (0, 4), "steps": (0, 40), "angle": (0, 360)}
-    for name, (low, high) in ranges.items():
-        if not low <= parameters[name] <= high:
-            raise ValueError(
-                f"{name} must lie in [{low}, {high}], got {parameters[name]}; the explorer's sliders reach no further"
-            )
+    _check_ranges(parameters, ranges)
     return Explorer(
         "contraction",
         label="Contraction explorer: ρ and γ of a map of the plane",
@@ -118,9 +115,17 @@ def contraction(re: float = 0.6, im: float = 0.5, c: float = 0.0, steps: int = 2
         "nothing. Its norm γ, the most that one step can multiply the distance by, tells what a single step can do: with γ "
         "below 1 the map is a contraction and every step brings every point closer, so that ρ is below 1 too. The converse "
         "is false: with ρ below 1 and γ above 1 the distance may first grow many times over before it shrinks. "
-        "The figure answers to the hand where its script runs: on the web page, or after this cell has run.",
+        + _ALIVE,
         parameters=parameters,
     )
+
+
+def _check_ranges(parameters: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]) -> None:
+    for name, (low, high) in ranges.items():
+        if not low <= parameters[name] <= high:
+            raise ValueError(
+                f"{name} must lie in [{low}, {high}], got {parameters[name]}; the explorer's sliders reach no further"
+            )
 
 
 @cache

@@ -1,5 +1,5 @@
 // The cobweb of y ← d + y⁵. Slope 1 is reached at y = FOLD, where d = LIFT: there the two fixed points meet and vanish.
-const FOLD = 5 ** -0.25, LIFT = 0.8 * FOLD, ALPHA = 10 ** -0.25, MOST = 60;
+const FOLD = 5 ** -0.25, LIFT = 0.8 * FOLD, MOST = 60;
 
 // The fixed point of d + y⁵ in [low, high], by bisection of y − y⁵ − d, which is monotone there.
 function between(low, high, d) {

@@ -1,0 +1,178 @@
+"""Plain fixed point iteration, and what every solver needs: evaluating T, reading residuals, stopping, reporting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ._checks import flag, image, integer, latent, positive
+
+__all__ = ["FixedPointIteration", "Solution"]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Solution:
+    """What a solver found.
+
+    Attributes:
+        u: `(batch, *latent)`, the last iterate; no graph. It may share memory with the tensor that T returned last.
+        residuals: `(checks, batch)`, ‖T(u) − u‖₂ of each sample at each check, in u's dtype (float32 at least).
+        steps: `(batch,)` int64, evaluations of T until the sample first met the tolerance, else their total.
+        converged: `(batch,)` bool, whether the sample met the tolerance at the last evaluation.
+    """
+
+    u: Tensor
+    residuals: Tensor
+    steps: Tensor
+    converged: Tensor
+
+    def __repr__(self) -> str:
+        samples = len(self.steps)
+        if not samples:
+            return "Solution(no samples)"
+        low, high = int(self.steps.min()), int(self.steps.max())
+        steps = f"{high}" if low == high else f"{low} to {high}"
+        return (
+            f"Solution({int(self.converged.sum())} of {samples} samples converged, {steps} steps, "
+            f"largest residual {self.residuals[-1].max():.1e})"
+        )
+
+
+@dataclass(frozen=True)
+class FixedPointIteration:
+    """Plain iteration u ← T(u), JFB (10) and Algorithm 1.
+
+    The residual of a sample is ‖T(u) − u‖₂ over its latent coordinates. It is read every `check_every` evaluations and at
+    the last; the loop ends at the first check at which every sample meets the tolerance, or after `max_steps`
+    evaluations. Algorithm 1 then returns u; we return T(u), which has been computed anyway. For a γ-contraction its own
+    residual is at most γ times the one read last, and its distance from the fixed point at most γ/(1−γ) times. Where T is
+    no contraction neither need hold, and a residual below the tolerance does not prove that there is a fixed point.
+
+    Args:
+        tol: tolerance on the residual, > 0; a sample meets it when residual ≤ tol.
+        max_steps: largest number of evaluations of T, at least 1.
+        relative: compare the residual with tol · ‖T(u)‖₂ instead.
+        check_every: evaluations between two checks; with 0, all `max_steps` evaluations are made and the residual is read
+            once, after the last.
+    """
+
+    tol: float = 1e-4
+    max_steps: int = 50
+    relative: bool = False
+    check_every: int = 1
+
+    def __post_init__(self) -> None:
+        positive("tol", self.tol, "1e-4 is the usual choice in float32")
+        integer("max_steps", self.max_steps, 1, "50 is the default")
+        flag("relative", self.relative)
+        integer("check_every", self.check_every, 0, "1 checks every evaluation, 0 only the last")
+
+    @torch.no_grad()
+    def __call__(self, T: Callable[[Tensor], Tensor], u0: Tensor) -> Solution:
+        """Iterate from `u0`.
+
+        Args:
+            T: maps `(batch, *latent)` to the same shape, dtype and device, and leaves its argument as it is.
+            u0: `(batch, *latent)`, floating point.
+
+        Raises:
+            FloatingPointError: a residual is not finite; the message names the step and the samples.
+            TypeError: `u0` is not a floating-point tensor, or T returns another type or dtype (inside autocast T(u) is
+                cast to u's dtype instead).
+            ValueError: `u0` has no batch dimension, T changes the shape or the device, or writes into its argument.
+        """
+        monitor = Monitor(self, u0)
+        u = u0.detach()
+        for _ in range(self.max_steps):
+            v = evaluate(T, u)
+            if monitor.finished(u, v):
+                break
+            u = v
+        return monitor.solution(v)
+
+
+class Monitor:
+    """Reads residuals, decides when to stop, and makes the Solution; what all solvers share."""
+
+    def __init__(self, solver, u0: Tensor) -> None:
+        latent("u0", u0)
+        self.solver = solver
+        self.step = 0
+        self.residuals, self.met, self.checked_at = [], [], []
+
+    def finished(self, u: Tensor, v: Tensor) -> bool:
+        """Whether to stop, after one more evaluation v = T(u)."""
+        self.step += 1
+        solver, last = self.solver, self.step == self.solver.max_steps
+        if not last and (not solver.check_every or self.step % solver.check_every):
+            return False
+        residual = sample_norm(v, u)
+        bound = solver.tol * sample_norm(v) if solver.relative else solver.tol
+        self.residuals.append(residual)
+        self.met.append(residual <= bound)
+        self.checked_at.append(self.step)
+        # one read of the device: both answers in one small tensor
+        finished, finite = torch.stack([self.met[-1].all(), residual.isfinite().all()]).tolist()
+        if not finite:
+            _raise_not_finite(u, v, residual, self.step)
+        return finished or last
+
+    def solution(self, u: Tensor) -> Solution:
+        met = torch.stack(self.met)
+        evaluations = torch.tensor(self.checked_at, device=u.device)
+        first = evaluations[met.to(torch.int8).argmax(dim=0)]
+        steps = torch.where(met.any(dim=0), first, evaluations[-1])
+        return Solution(u, torch.stack(self.residuals), steps, met[-1])
+
+
+def evaluate(T: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
+    """T(u) without a graph, refused if T is not a map from the space of u to itself."""
+    version = None if u.is_inference() else u._version
+    v = T(u)
+    if isinstance(v, Tensor) and v.is_floating_point() and torch.is_autocast_enabled(u.device.type):
+        v = v.to(u.dtype)
+    image("u0", u, v)
+    if version is not None and u._version != version:
+        raise ValueError("T must not write into its argument: it changed u in place; use out-of-place operations")
+    return v.detach()
+
+
+def sample_norm(v: Tensor, u: Tensor | None = None) -> Tensor:
+    """‖v‖₂, or ‖v − u‖₂, of each sample, `(batch,)`, computed in float32 at least."""
+    dtype = torch.promote_types(v.dtype, torch.float32)
+    x = v.to(dtype) if u is None else v.to(dtype) - u.to(dtype)
+    return torch.linalg.vector_norm(rows(x), dim=1)
+
+
+def rows(x: Tensor) -> Tensor:
+    """`(batch, n)`: the latent coordinates of each sample in a row."""
+    return x.unsqueeze(1) if x.ndim == 1 else x.flatten(1)
+
+
+def _raise_not_finite(u: Tensor, v: Tensor, residual: Tensor, step: int) -> None:
+    """Say which samples left the finite numbers, and where it began."""
+
+    def samples(x: Tensor) -> Tensor:
+        return ~rows(x).isfinite().all(dim=1)
+
+    bad = ~residual.isfinite()
+    if step == 1 and (samples(u) & bad).any():
+        bad &= samples(u)
+        what, remedy = "u0 is", "remove NaN and inf from the start"
+    elif (samples(v) & bad).any():
+        bad &= samples(v)
+        what, remedy = (
+            "T(u) is",
+            "T is probably no contraction there: check its Lipschitz constant, damp it, or shrink its weights",
+        )
+    else:
+        what = "the norm of T(u) − u is"
+        remedy = f"it overflows {residual.dtype}: the iteration runs away (is T a contraction?), or the latent needs rescaling"
+    indices = bad.nonzero().flatten().tolist()
+    shown = ", ".join(map(str, indices[:8])) + (", …" if len(indices) > 8 else "")
+    raise FloatingPointError(
+        f"{what} not finite at step {step} in {len(indices)} of {len(bad)} samples ({shown}); {remedy}"
+    )
