@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from difflib import get_close_matches
 from numbers import Real
 
 from torch import Tensor
@@ -57,3 +58,21 @@ def image(name: str, u: Tensor, v) -> None:
         raise ValueError(f"T must keep the device of u: it maps {u.device} to {v.device}; move its weights or {name}")
     if v.dtype != u.dtype:
         raise TypeError(f"T must keep the dtype of u: it maps {u.dtype} to {v.dtype}; convert its weights or {name}")
+
+
+def damping(value) -> float:
+    """`value` as a float in (0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"damping must be a number, got {value!r} of type {type(value).__name__}; 1.0 is no damping")
+    if not 0 < value <= 1:
+        nearest = "1.0, no damping" if value > 1 else "a small positive number such as 0.1"
+        raise ValueError(f"damping must be in (0, 1], got {value}; the nearest valid choice is {nearest}")
+    return float(value)
+
+
+def choice(name: str, value, valid) -> str:
+    """`value`, if it is one of `valid`; else the error offers the nearest one."""
+    if value not in tuple(valid):
+        near = get_close_matches(str(value).lower(), valid, n=1, cutoff=0.0)[0]
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, valid))}, got {value!r}; did you mean {near!r}?")
+    return value

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ._checks import integer, positive
-from .iteration import FixedPointIteration, Monitor, Solution, evaluate, rows
+from .iteration import FixedPointIteration, Monitor, Solution, eager, evaluate, rows
 
 __all__ = ["Anderson", "Broyden"]
 
@@ -47,6 +47,7 @@ class Anderson(FixedPointIteration):
         if self.regularization is not None:
             positive("regularization", self.regularization, "None chooses by precision")
 
+    @eager
     @torch.no_grad()
     def __call__(self, T: Callable[[Tensor], Tensor], u0: Tensor) -> Solution:
         """Iterate from `u0`; arguments and errors as for `FixedPointIteration`."""
@@ -99,6 +100,7 @@ class Broyden(FixedPointIteration):
         super().__post_init__()
         integer("memory", self.memory, 1, "20 is the default")
 
+    @eager
     @torch.no_grad()
     def __call__(self, T: Callable[[Tensor], Tensor], u0: Tensor) -> Solution:
         """Iterate from `u0`; arguments and errors as for `FixedPointIteration`."""

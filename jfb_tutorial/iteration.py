@@ -12,6 +12,9 @@ from ._checks import flag, image, integer, latent, positive
 
 __all__ = ["FixedPointIteration", "Solution"]
 
+eager = torch.compiler.disable(recursive=False)
+"""For what torch.compile is to leave as it is, loops that depend on the data above all, while the T called there is compiled."""
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Solution:
@@ -70,6 +73,7 @@ class FixedPointIteration:
         flag("relative", self.relative)
         integer("check_every", self.check_every, 0, "1 checks every evaluation, 0 only the last")
 
+    @eager
     @torch.no_grad()
     def __call__(self, T: Callable[[Tensor], Tensor], u0: Tensor) -> Solution:
         """Iterate from `u0`.
@@ -97,12 +101,14 @@ class FixedPointIteration:
 class Monitor:
     """Reads residuals, decides when to stop, and makes the Solution; what all solvers share."""
 
+    @eager
     def __init__(self, solver, u0: Tensor) -> None:
         latent("u0", u0)
         self.solver = solver
         self.step = 0
         self.residuals, self.met, self.checked_at = [], [], []
 
+    @eager
     def finished(self, u: Tensor, v: Tensor) -> bool:
         """Whether to stop, after one more evaluation v = T(u)."""
         self.step += 1
@@ -120,6 +126,7 @@ class Monitor:
             _raise_not_finite(u, v, residual, self.step)
         return finished or last
 
+    @eager
     def solution(self, u: Tensor) -> Solution:
         met = torch.stack(self.met)
         evaluations = torch.tensor(self.checked_at, device=u.device)
@@ -128,16 +135,23 @@ class Monitor:
         return Solution(u, torch.stack(self.residuals), steps, met[-1])
 
 
+@eager
 def evaluate(T: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
     """T(u) without a graph, refused if T is not a map from the space of u to itself."""
+    return recorded(T, u).detach()
+
+
+@eager
+def recorded(T: Callable[[Tensor], Tensor], u: Tensor, name: str = "u0") -> Tensor:
+    """T(u) with its graph, if there is one; refused if T is not a map from the space of u, called `name`, to itself."""
     version = None if u.is_inference() else u._version
     v = T(u)
     if isinstance(v, Tensor) and v.is_floating_point() and torch.is_autocast_enabled(u.device.type):
         v = v.to(u.dtype)
-    image("u0", u, v)
+    image(name, u, v)
     if version is not None and u._version != version:
         raise ValueError("T must not write into its argument: it changed u in place; use out-of-place operations")
-    return v.detach()
+    return v
 
 
 def sample_norm(v: Tensor, u: Tensor | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from ._checks import image, integer, latent, positive
+from ._jacobian import products
 
 __all__ = ["antieigenvalue", "contraction_factor", "jacobian_products", "lipschitz_estimate"]
 
@@ -69,7 +70,8 @@ def jacobian_products(T: Callable[[Tensor], Tensor], u: Tensor):
     forward-mode differentiation is missing.
 
     Raises:
-        TypeError, ValueError: u is not a floating-point tensor with a batch dimension, or T changes its shape.
+        TypeError, ValueError: u is not a floating-point tensor with a batch dimension, or T changes its shape; from `apply`,
+            the backward pass of T cannot be differentiated.
     """
     _check_latent(u)
     with torch.inference_mode(False), torch.enable_grad(), _measuring(T, u):
@@ -78,28 +80,7 @@ def jacobian_products(T: Callable[[Tensor], Tensor], u: Tensor):
         image("u", u, v)
         if not v.requires_grad and not torch.equal(v, T(u + 1)):
             raise ValueError("T(u) carries no graph although it depends on u; is T decorated with torch.no_grad?")
-        w = torch.zeros_like(v, requires_grad=True)
-        g = None
-        if v.requires_grad:
-            (g,) = torch.autograd.grad(v, u, w, create_graph=True, allow_unused=True)
-
-    def transposed(x: Tensor) -> Tensor:
-        if g is None:  # T does not depend on u
-            return torch.zeros_like(x)
-        with torch.autocast(u.device.type, enabled=False):
-            return torch.autograd.grad(v, u, x, retain_graph=True)[0]
-
-    def apply(x: Tensor) -> Tensor:
-        if g is None:
-            return torch.zeros_like(x)
-        if not g.requires_grad:
-            raise TypeError(
-                "the backward pass of T cannot be differentiated (once_differentiable?), so J x is not to be had"
-            )
-        with torch.autocast(u.device.type, enabled=False):
-            return torch.autograd.grad(g, w, x, retain_graph=True)[0]
-
-    return apply, transposed
+    return products(v, u)
 
 
 def _check_finite(finite: bool) -> None:

@@ -1,0 +1,62 @@
+"""Products with the Jacobian of one recorded evaluation: what backward rules and measurements share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Product = Callable[[Tensor], Tensor]
+
+
+def products(v: Tensor, u: Tensor) -> tuple[Product, Product]:
+    """Products with J = dv/du from the graph of v = T(u): `apply(x)` is J x, `transposed(w)` is Jᵀ w.
+
+    Both take and return tensors of the shape of u. J x is the derivative by w of ⟨Jᵀw, x⟩, JFB (76), so that two reverse
+    passes serve where forward-mode differentiation is missing; the second graph is recorded when `apply` is first called.
+
+    Args:
+        v: the value T(u), `(batch, *latent)`, with its graph. One without a graph does not depend on u: then J = 0.
+        u: the argument, a leaf that requires a gradient.
+    """
+    twice = None  # w and wJ, with a graph
+
+    def transposed(w: Tensor) -> Tensor:
+        if not v.requires_grad:
+            return torch.zeros_like(w)
+        with torch.autocast(u.device.type, enabled=False):
+            (product,) = torch.autograd.grad(v, u, w, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(w) if product is None else product
+
+    def apply(x: Tensor) -> Tensor:
+        nonlocal twice
+        if not v.requires_grad:
+            return torch.zeros_like(x)
+        with torch.autocast(u.device.type, enabled=False):
+            try:
+                if twice is None:
+                    twice = _record(v, u)
+                w, image = twice
+                if image is None:  # v does not depend on u
+                    return torch.zeros_like(x)
+                return torch.autograd.grad(image, w, x, retain_graph=True)[0]
+            except RuntimeError as error:
+                if "double backward" not in str(error):
+                    raise
+                raise TypeError(f"{_ONCE}; is T compiled? An operator that is not will do") from error
+
+    return apply, transposed
+
+
+_ONCE = "the backward pass of T cannot be differentiated, so J x is not to be had"
+
+
+def _record(v: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None]:
+    """w, and w J with its graph."""
+    with torch.inference_mode(False), torch.enable_grad():
+        w = torch.zeros_like(v, requires_grad=True)
+        (image,) = torch.autograd.grad(v, u, w, create_graph=True, allow_unused=True)
+        if image is not None and not image.requires_grad:
+            raise TypeError(f"{_ONCE}; is it once_differentiable?")
+        return w, image

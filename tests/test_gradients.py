@@ -1,0 +1,494 @@
+"""The backward rules against dense matrices, against each other and against finite differences; what they refuse."""
+
+import copy
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import weakref
+
+import pytest
+import torch
+from problems import KINDS, Problem, problem
+from torch import nn
+
+from jfb_tutorial.gradients import (
+    JFB,
+    ImplicitDifferentiation,
+    NeumannSeries,
+    Unrolled,
+    UnrolledPhantom,
+    tally,
+)
+from jfb_tutorial.network import ImplicitNetwork
+from jfb_tutorial.solvers import FixedPointIteration
+
+CASES = [(kind, batch, mixed) for kind in KINDS for batch in (1, 7) for mixed in (False, True)]
+RULES = [
+    JFB(),
+    ImplicitDifferentiation(),
+    NeumannSeries(3, 0.5),
+    UnrolledPhantom(3, 0.5),
+    Unrolled(5),
+]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}{'-mixed' if case[2] else ''}")
+def case(request):
+    kind, batch, mixed = request.param
+    found = problem(kind, batch, mixed=mixed)
+    return found, *dense(found, found.u)
+
+
+def dense(case: Problem, u: torch.Tensor):
+    """∂T/∂u `(N, N)` and ∂T/∂θ `(N, p)` at u."""
+    u = u.detach().clone().requires_grad_()
+    v = case.T(u)
+    parameters = list(case.R.parameters())
+    J, M = [], []
+    for row in torch.eye(v.numel(), dtype=v.dtype):
+        du, *dtheta = torch.autograd.grad(v, [u, *parameters], row.reshape(v.shape), retain_graph=True)
+        J.append(du.flatten())
+        M.append(torch.cat([part.flatten() for part in dtheta]))
+    return torch.stack(J), torch.stack(M)
+
+
+def loss(u: torch.Tensor) -> torch.Tensor:
+    weights = torch.linspace(-1, 1, u.numel(), dtype=u.dtype).reshape(u.shape)
+    return (weights * u + 0.3 * (u - 0.1) ** 2).sum()
+
+
+def cotangent(u: torch.Tensor) -> torch.Tensor:
+    u = u.detach().clone().requires_grad_()
+    return torch.autograd.grad(loss(u), u)[0].flatten()
+
+
+def gradient(rule, case: Problem, u: torch.Tensor | None = None) -> torch.Tensor:
+    value = rule(case.T, case.u if u is None else u)
+    parts = torch.autograd.grad(loss(value), list(case.R.parameters()))
+    return torch.cat([part.flatten() for part in parts])
+
+
+def close(found, expected, tol=1e-9):
+    error = (found - expected).norm() / expected.norm()
+    assert error < tol, f"relative error {error:.2e}"
+
+
+@pytest.mark.parametrize("solver", ["cg", "gmres", "bicgstab", "neumann"])
+def test_the_exact_rules_agree_with_a_dense_solve(case, solver):
+    found, J, M = case
+    assert 0.1 < found.gamma <= 0.8
+    # adding up 1/(1 − γ) at most, a residual of 1e-11 is worth 5e-11
+    g = cotangent(found.u)
+    expected = torch.linalg.solve(torch.eye(len(J), dtype=J.dtype) - J.T, g) @ M
+    rule = ImplicitDifferentiation(solver, tol=1e-11)
+    with tally() as count:
+        close(gradient(rule, found), expected)
+    assert count.residuals[0] <= 1e-11
+    assert count.products > 0
+
+
+def test_unrolling_agrees_with_a_dense_solve(case):
+    found, J, M = case
+    expected = torch.linalg.solve(torch.eye(len(J), dtype=J.dtype) - J.T, cotangent(found.u)) @ M
+    close(gradient(Unrolled(200), found), expected)
+
+
+@pytest.mark.parametrize(("terms", "damping"), [(1, 1.0), (1, 0.5), (2, 1.0), (5, 0.5), (6, 0.9)])
+def test_the_neumann_phantom_is_17(case, terms, damping):
+    found, J, M = case
+    identity = torch.eye(len(J), dtype=J.dtype)
+    B = damping * J + (1 - damping) * identity
+    A = damping * sum(torch.linalg.matrix_power(B, j) for j in range(terms))
+    with tally() as count:
+        close(gradient(NeumannSeries(terms, damping), found), cotangent(found.u) @ A @ M, 1e-11)
+    assert count.products == terms - 1
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2])
+@pytest.mark.parametrize(("steps", "damping"), [(1, 1.0), (1, 0.5), (2, 1.0), (4, 0.5)])
+def test_the_unrolled_phantom_is_16(case, steps, damping, shift):
+    found, J, _ = case
+    identity = torch.eye(len(J), dtype=J.dtype)
+    u = found.u + shift
+    derivative = 0.0
+    start = u
+    for _ in range(steps):
+        J_t, M_t = dense(found, u)
+        B = damping * J_t + (1 - damping) * identity
+        derivative = B @ derivative + damping * M_t if torch.is_tensor(derivative) else damping * M_t
+        with torch.no_grad():
+            u = (1 - damping) * u + damping * found.T(u)
+    close(gradient(UnrolledPhantom(steps, damping), found, start), cotangent(u) @ derivative, 1e-11)
+
+
+def test_both_phantoms_agree_at_an_exact_fixed_point_and_part_elsewhere(case):
+    found, *_ = case
+    for steps, damping in ((2, 1.0), (5, 0.5)):
+        unrolled, neumann = UnrolledPhantom(steps, damping), NeumannSeries(steps, damping)
+        close(gradient(unrolled, found), gradient(neumann, found), 1e-11)
+        away = found.u * 1.2 + 0.1
+        difference = gradient(unrolled, found, away) - gradient(neumann, found, away)
+        assert difference.norm() > 1e-3 * gradient(neumann, found, away).norm()
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3])
+def test_jfb_is_its_special_cases_bit_for_bit(case, shift):
+    found, *_ = case
+    u = found.u + shift
+    for rule in (NeumannSeries(1, 1.0), UnrolledPhantom(1, 1.0)):
+        assert torch.equal(rule(found.T, u), JFB()(found.T, u))
+        assert torch.equal(gradient(rule, found, u), gradient(JFB(), found, u))
+
+
+def test_jfb_is_one_recorded_step(case):
+    found, *_ = case
+    value = found.T(found.u)
+    expected = torch.autograd.grad(loss(value), list(found.R.parameters()))
+    assert torch.equal(gradient(JFB(), found), torch.cat([part.flatten() for part in expected]))
+
+
+@pytest.mark.parametrize("kind", ["tanh", "group"])
+def test_the_exact_gradient_agrees_with_finite_differences(kind):
+    found = problem(kind, 2, gamma=0.6)
+    network = ImplicitNetwork(
+        nn.Identity(),
+        found.R,
+        nn.Identity(),
+        solver=FixedPointIteration(tol=1e-14, max_steps=500),
+        gradient=ImplicitDifferentiation(tol=1e-12),
+    )
+    parameters = dict(network.named_parameters())
+
+    def function(q, *values):
+        return torch.func.functional_call(network, dict(zip(parameters, values, strict=True)), (q,))
+
+    inputs = [found.q.requires_grad_(), *(value.detach().requires_grad_() for value in parameters.values())]
+    assert torch.autograd.gradcheck(function, inputs, atol=1e-7, fast_mode=True)
+
+
+# What a rule returns, and what it leaves alone
+
+
+def test_the_value_is_T_of_u_star_or_the_last_iterate():
+    found = problem("group", 2)
+    u = found.u + 0.1
+    for rule in (JFB(), ImplicitDifferentiation(), NeumannSeries(4, 0.7)):
+        assert torch.equal(rule(found.T, u), found.T(u))
+    step = 0.5 * u + 0.5 * found.T(u)
+    assert torch.equal(UnrolledPhantom(2, 0.5)(found.T, u), 0.5 * step + 0.5 * found.T(step))
+    assert torch.equal(Unrolled(2)(found.T, u), found.T(found.T(torch.zeros_like(u))))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_no_graph_where_nothing_needs_a_gradient(rule):
+    found = problem("tanh", 2)
+    with torch.no_grad():
+        assert not rule(found.T, found.u).requires_grad
+    assert rule(found.T, found.u).requires_grad
+    frozen = copy.deepcopy(found.R).requires_grad_(False)
+    assert not rule(lambda u: frozen(u, found.q), found.u).requires_grad
+    # only the encoded input needs one
+    q = found.q.clone().requires_grad_()
+    value = rule(lambda u: frozen(u, 2 * q), found.u)
+    (g,) = torch.autograd.grad(value.sum(), q)
+    assert g.norm() > 0
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_the_graph_of_u_star_is_ignored_and_its_gradient_left_alone(rule):
+    found = problem("tanh", 2)
+    u = (found.u.requires_grad_() * 1.0).requires_grad_()
+    u.retain_grad()
+    value = rule(found.T, u)
+    value.sum().backward()
+    assert u.grad is None
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_a_fixed_point_from_inference_mode_is_taken(rule):
+    found = problem("tanh", 2)
+    with torch.inference_mode():
+        u = found.u * 1.0
+        assert not rule(found.T, u).requires_grad
+    close(gradient(rule, found, u), gradient(rule, found), 1e-14)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_nothing_is_left_behind(rule):
+    found = problem("tanh", 2)
+    seen = []
+
+    def T(u):
+        v = found.T(u)
+        seen.extend((weakref.ref(u), weakref.ref(v)))
+        return v
+
+    u = found.u.clone()
+    value = rule(T, u)
+    value.sum().backward()
+    gc.disable()
+    try:
+        del value, u
+        assert seen
+        assert not any(reference() is not None for reference in seen), "a reference cycle keeps the graph alive"
+    finally:
+        gc.enable()
+
+
+def test_the_backward_pass_may_be_repeated_with_retain_graph_only():
+    found = problem("tanh", 2)
+    for rule in (NeumannSeries(3), ImplicitDifferentiation("cg")):
+        total = rule(found.T, found.u).sum()
+        parameters = list(found.R.parameters())
+        first = torch.autograd.grad(total, parameters, retain_graph=True)
+        second = torch.autograd.grad(total, parameters)
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+        with pytest.raises(RuntimeError, match="second time"):
+            torch.autograd.grad(total, parameters)
+        total = rule(found.T, found.u).sum()
+        with pytest.raises(RuntimeError, match=r"cannot be differentiated again.*Unrolled"):
+            torch.autograd.grad(total, parameters, create_graph=True)
+
+
+# Precision, compilers, processes
+
+
+@pytest.mark.parametrize("rule", [*RULES, ImplicitDifferentiation("cg")], ids=repr)
+def test_autocast(rule):
+    found = problem("conv", 4, gamma=0.6)
+    exact = gradient(rule, found)
+    single = Problem(copy.deepcopy(found.R).float(), found.q.float(), found.u.float(), found.gamma)
+    with torch.autocast("cpu", torch.bfloat16):
+        value = rule(single.T, single.u)
+        assert value.dtype == torch.float32
+        total = loss(value)
+    parts = torch.autograd.grad(total, list(single.R.parameters()))
+    close(torch.cat([part.flatten() for part in parts]).double(), exact, 5e-2)
+
+
+@pytest.mark.parametrize("solver", ["cg", "gmres", "bicgstab", "neumann"])
+@pytest.mark.parametrize("kind", ["conv", "batch"])
+def test_single_precision_reaches_the_default_tolerance_or_its_own(solver, kind):
+    found = problem(kind, 7)
+    single = Problem(copy.deepcopy(found.R).float(), found.q.float(), found.u.float(), found.gamma)
+    exact = gradient(ImplicitDifferentiation(tol=1e-12), found)
+    close(gradient(ImplicitDifferentiation(solver), single).double(), exact, 1e-5)
+    # a tolerance out of its reach is met as far as it goes
+    close(gradient(ImplicitDifferentiation(solver, tol=1e-12), single).double(), exact, 1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # PyTorch's own
+@pytest.mark.parametrize("rule", [*RULES, ImplicitDifferentiation("cg")], ids=repr)
+def test_a_network_can_be_compiled(rule):
+    found = problem("group", 2)
+    solver = FixedPointIteration(tol=1e-12, max_steps=300)
+    network = ImplicitNetwork(nn.Identity(), found.R, nn.Flatten(), solver=solver, gradient=rule)
+    expected = torch.autograd.grad(loss(network(found.q)), list(network.parameters()))
+    torch.compiler.reset()
+    compiled = torch.compile(network, backend="aot_eager")
+    found_ = torch.autograd.grad(loss(compiled(found.q)), list(network.parameters()))
+    for a, b in zip(found_, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_a_compiled_operator_serves_all_but_cg_which_says_so():
+    found = problem("group", 2)
+    torch.compiler.reset()
+    compiled = torch.compile(found.T, backend="aot_eager")
+    parameters = list(found.R.parameters())
+    for rule in [*RULES, ImplicitDifferentiation("bicgstab"), ImplicitDifferentiation("neumann")]:
+        expected = torch.autograd.grad(loss(rule(found.T, found.u)), parameters)
+        got = torch.autograd.grad(loss(rule(compiled, found.u)), parameters)
+        for a, b in zip(got, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+    with pytest.raises(TypeError, match="cannot be differentiated"):
+        loss(ImplicitDifferentiation("cg")(compiled, found.u)).backward()
+
+
+DDP = textwrap.dedent("""
+    import sys, torch
+    import torch.distributed as dist
+    from torch import nn
+    from torch.nn.parallel import DistributedDataParallel
+    sys.path.insert(0, sys.argv[3])
+    from problems import Block
+    from jfb_tutorial.gradients import *
+    from jfb_tutorial.network import ImplicitNetwork
+    from jfb_tutorial.solvers import FixedPointIteration
+
+    rank, size = int(sys.argv[1]), 2
+    store = dist.FileStore(sys.argv[2], size)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
+    for rule in (JFB(), ImplicitDifferentiation("cg", tol=1e-12), NeumannSeries(3, 0.5), UnrolledPhantom(), Unrolled(9)):
+        torch.manual_seed(0)
+        R = Block(nn.GroupNorm(2, 4)).double()
+        R.scale = 0.5
+        solver = FixedPointIteration(tol=1e-13, max_steps=300)
+        network = ImplicitNetwork(nn.Conv2d(4, 4, 1).double(), R, nn.Flatten(), solver=solver, gradient=rule)
+        data = torch.randn(4, 4, 3, 3).double()
+        weights = torch.randn(4, 36).double()
+        expected = torch.autograd.grad((weights * network(data)).sum() / 4, list(network.parameters()))
+        parallel = DistributedDataParallel(network)
+        half = slice(2 * rank, 2 * rank + 2)
+        ((weights[half] * parallel(data[half])).sum() / 2).backward()
+        for parameter, g in zip(network.parameters(), expected):
+            torch.testing.assert_close(parameter.grad, g, rtol=1e-9, atol=1e-11)
+    print("agreed")
+    dist.destroy_process_group()
+""")
+
+
+def test_two_processes_average_to_the_gradient_of_one(tmp_path):
+    script = tmp_path / "ddp.py"
+    script.write_text(DDP)
+    here = os.path.dirname(__file__)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    runs = [
+        subprocess.Popen(
+            [sys.executable, script, str(rank), tmp_path / "store", here],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for rank in range(2)
+    ]
+    for run in runs:
+        out, err = run.communicate(timeout=120)
+        assert run.returncode == 0, err
+        assert "agreed" in out
+
+
+# What is refused, and failed solves
+
+
+def far_from_contraction():
+    """T(u) = A u + b with ρ(A) > 1, where Neumann diverges and Krylov methods do not."""
+    generator = torch.Generator().manual_seed(0)
+    A = 1.5 * torch.linalg.qr(torch.randn(8, 8, generator=generator, dtype=torch.float64))[0]
+    b = torch.ones(8, dtype=torch.float64, requires_grad=True)
+    u = torch.zeros(1, 8, dtype=torch.float64)
+    return (lambda v: v @ A.T + b), u, b, A
+
+
+def test_a_failed_solve_raises_or_warns():
+    T, u, b, A = far_from_contraction()
+    value = ImplicitDifferentiation("neumann", max_steps=30)(T, u)
+    with pytest.raises(RuntimeError, match=r"neumann left the adjoint equation unsolved after 30 steps.*raise it"):
+        value.sum().backward()
+    b.grad = None
+    with pytest.warns(RuntimeWarning, match="neumann left"):
+        ImplicitDifferentiation("neumann", max_steps=30, on_failure="warn")(T, u).sum().backward()
+    assert b.grad.isfinite().all()
+    b.grad = None
+    for solver in ("cg", "gmres"):
+        (g,) = torch.autograd.grad(ImplicitDifferentiation(solver, tol=1e-12)(T, u).sum(), b)
+        close(g, torch.linalg.solve(torch.eye(8) - A.T, torch.ones(8, dtype=A.dtype)))
+
+
+def test_a_singular_system_is_a_failure():
+    b = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    for solver in ("cg", "gmres", "bicgstab", "neumann"):
+        value = ImplicitDifferentiation(solver, max_steps=40)(lambda u: u + b, torch.zeros(2, 3, dtype=torch.float64))
+        with pytest.raises(RuntimeError, match=f"{solver} left the adjoint equation unsolved"):
+            value.sum().backward()
+
+
+@pytest.mark.parametrize("solver", ["cg", "gmres", "bicgstab", "neumann"])
+def test_one_system_a_sample_where_samples_are_independent(solver):
+    found = problem("group", 7)
+    exact = gradient(ImplicitDifferentiation(tol=1e-12), found)
+    close(gradient(ImplicitDifferentiation(solver, tol=1e-11, per_sample=True), found), exact)
+
+
+@pytest.mark.parametrize("solver", ["cg", "gmres", "bicgstab"])
+def test_one_system_a_sample_finds_coupling_out(solver):
+    found = problem("tanh", 7, mixed=True)
+    rule = ImplicitDifferentiation(solver, tol=1e-10, per_sample=True, max_steps=60)
+    with pytest.raises(RuntimeError, match=r"of 7 systems unsolved.*couple|of 7 systems unsolved.*max_steps"):
+        gradient(rule, found)
+    exact = gradient(ImplicitDifferentiation(tol=1e-12), found)
+    close(gradient(ImplicitDifferentiation(solver, tol=1e-10), found), exact, 1e-8)
+
+
+def test_samples_that_get_no_gradient_do_no_harm():
+    found = problem("group", 7)
+    J, M = dense(found, found.u)
+    g = torch.zeros(7, 36, dtype=torch.float64)
+    g[2] = torch.linspace(-1, 1, 36)
+    expected = torch.linalg.solve(torch.eye(len(J), dtype=J.dtype) - J.T, g.flatten()) @ M
+    for solver in ("cg", "gmres", "bicgstab", "neumann"):
+        for per_sample in (False, True):
+            value = ImplicitDifferentiation(solver, tol=1e-11, per_sample=per_sample)(found.T, found.u)
+            parts = torch.autograd.grad((value.flatten(1) * g).sum(), list(found.R.parameters()))
+            close(torch.cat([part.flatten() for part in parts]), expected)
+    value = ImplicitDifferentiation()(found.T, found.u)
+    parts = torch.autograd.grad((0 * value).sum(), list(found.R.parameters()))
+    assert all((part == 0).all() for part in parts)
+
+
+def test_a_gradient_that_is_not_finite_passes_through_for_a_scaler_to_see():
+    found = problem("tanh", 2)
+    value = ImplicitDifferentiation()(found.T, found.u)
+    parts = torch.autograd.grad((value * float("inf")).sum(), list(found.R.parameters()))
+    assert not all(part.isfinite().all() for part in parts)
+
+
+def test_an_operator_that_ignores_u():
+    b = torch.ones(3, requires_grad=True)
+    for rule in RULES:
+        (g,) = torch.autograd.grad(rule(lambda u: b.expand(2, 3) * 2, torch.zeros(2, 3)).sum(), b)
+        if isinstance(rule, NeumannSeries | UnrolledPhantom):  # λ (1 + (1 − λ) + (1 − λ)²) of it
+            g = g / 0.875
+        torch.testing.assert_close(g, torch.full((3,), 4.0))
+
+
+BAD = [
+    (lambda: NeumannSeries(0), ValueError, "terms must be at least 1, got 0.*nearest valid choice is 1"),
+    (lambda: NeumannSeries(1.5), TypeError, "terms must be an integer"),
+    (lambda: NeumannSeries(2, 0.0), ValueError, r"damping must be in \(0, 1\], got 0.0"),
+    (lambda: NeumannSeries(2, 1.1), ValueError, r"damping must be in \(0, 1\], got 1.1.*1.0, no damping"),
+    (lambda: NeumannSeries(2, float("nan")), ValueError, "damping must be in"),
+    (lambda: UnrolledPhantom(damping="1"), TypeError, "damping must be a number"),
+    (lambda: UnrolledPhantom(0), ValueError, "steps must be at least 1"),
+    (lambda: Unrolled(-3), ValueError, "steps must be at least 1"),
+    (lambda: ImplicitDifferentiation("GMRes"), ValueError, "solver must be one of.*did you mean 'gmres'"),
+    (lambda: ImplicitDifferentiation("conjugate"), ValueError, "did you mean"),
+    (lambda: ImplicitDifferentiation(3), ValueError, "solver must be one of"),
+    (lambda: ImplicitDifferentiation(tol=0), ValueError, "tol must be positive"),
+    (lambda: ImplicitDifferentiation(max_steps=0), ValueError, "max_steps must be at least 1"),
+    (lambda: ImplicitDifferentiation(per_sample=1), TypeError, "per_sample must be True or False"),
+    (lambda: ImplicitDifferentiation(on_failure="ignore"), ValueError, "on_failure must be one of 'raise', 'warn'"),
+    (lambda: JFB()(torch.tanh, torch.tensor(1.0)), ValueError, "u_star must have a batch dimension"),
+    (lambda: JFB()(torch.tanh, torch.ones(2, 2, dtype=torch.int64)), TypeError, "u_star must be a floating-point"),
+    (lambda: ImplicitDifferentiation()(torch.tanh, [1.0]), TypeError, "u_star must be a floating-point"),
+    (lambda: NeumannSeries(2)(lambda u: u[:, :1], torch.ones(2, 2)), ValueError, "T must keep the shape.*u_star"),
+    (lambda: UnrolledPhantom()(lambda u: u.double(), torch.ones(2, 2)), TypeError, "T must keep the dtype"),
+    (lambda: JFB()(lambda u: u.tanh_(), torch.ones(2, 2)), ValueError, "T must not write into its argument"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD, ids=[message[:40] for *_, message in BAD])
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_rules_are_values():
+    assert NeumannSeries(2) == NeumannSeries(2, 1.0) != NeumannSeries(2, 0.5)
+    assert hash(JFB()) == hash(JFB())
+    assert repr(UnrolledPhantom()) == "UnrolledPhantom(steps=5, damping=0.5)"
+
+
+def test_tallies_nest():
+    found = problem("tanh", 2)
+    with tally() as outer:
+        gradient(NeumannSeries(3), found)
+        with tally() as inner:
+            gradient(NeumannSeries(2), found)
+        gradient(JFB(), found)
+    assert (inner.products, outer.products) == (1, 3)
+    gradient(NeumannSeries(3), found)
+    assert outer.products == 3
