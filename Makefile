@@ -2,6 +2,7 @@
 # make test       run every test, every notebook and the browser tests
 # make notebooks  run the notebooks again, in place
 # make timings    measure again the times that the chapters quote
+# make benchmarks compare the package with a loop by hand and with TorchDEQ
 # make lab        open the notebooks in JupyterLab
 # make serve      serve the built site on this machine
 # make lint       check the format and the style
@@ -18,7 +19,7 @@ JOBS ?= 2
 BIN := .venv/bin
 NOTEBOOKS := $(wildcard book/[0-9][0-9]-*.ipynb)
 
-.PHONY: book test notebooks timings lab serve lint clean
+.PHONY: book test notebooks timings benchmarks lab serve lint clean
 
 book: .venv/ready
 	$(BIN)/jupyter-book build book -W -n --keep-going -q
@@ -32,6 +33,12 @@ notebooks: .venv/ready
 
 timings: .venv/ready
 	$(BIN)/python tests/benchmarks/time_solvers.py
+	$(BIN)/python tests/benchmarks/time_rules.py
+
+benchmarks: .venv/ready
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[dev,peers]'
+	MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 \
+	    $(BIN)/python -m pytest -s tests/benchmarks/bench_*.py
 
 lab: .venv/ready
 	$(BIN)/jupyter lab book

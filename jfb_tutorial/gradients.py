@@ -129,12 +129,10 @@ class ImplicitDifferentiation:
         which = f"{missed} of {len(solution.converged)} systems" if self.per_sample else "the adjoint equation"
         if solution.steps >= self.max_steps:
             remedy = f"max_steps = {self.max_steps} was reached: raise it, or choose another solver"
-        elif self.per_sample:
-            remedy = (
-                "it got no better: does T couple its samples (batch normalisation)? per_sample=False solves them as one"
-            )
         else:
             remedy = "it got no better: is T a contraction at u*? Is tol within the precision? Try solver='cg'"
+        if self.per_sample:
+            remedy += ". If T couples its samples (batch normalisation does), only per_sample=False is right"
         message = (
             f"{self.solver} left {which} unsolved after {solution.steps} steps, relative residual "
             f"{solution.residual.max():.1e}, tol {self.tol:.1e}; {remedy}"

@@ -10,10 +10,10 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from pathlib import Path
 
 import torch
+from interleaved import interleaved, ratios
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "book" / "_ext"))
 from execute import provenance
@@ -51,20 +51,18 @@ def main() -> None:
     path = parser.parse_args().out
     results = {}
     for name, (T, u0) in problems().items():
-        seconds = {solver: [] for solver in SOLVERS}
-        for round_number in range(ROUNDS + 1):
-            for solver, (method, memory) in SOLVERS.items():
-                begin = time.perf_counter()
-                method(tol=1e-30, max_steps=STEPS, **memory)(T, u0)
-                if round_number:  # the first round warms up
-                    seconds[solver].append(time.perf_counter() - begin)
-        plain = seconds["plain"]
-        results[name] = {
-            "milliseconds_an_evaluation": 1e3 * statistics.median(plain) / STEPS,
-            "ratio_to_plain": {
-                solver: statistics.median(a / b for a, b in zip(seconds[solver], plain, strict=True))
-                for solver in SOLVERS
+        seconds = interleaved(
+            {
+                solver: lambda method=method, memory=memory, T=T, u0=u0: method(tol=1e-30, max_steps=STEPS, **memory)(
+                    T, u0
+                )
+                for solver, (method, memory) in SOLVERS.items()
             },
+            ROUNDS,
+        )
+        results[name] = {
+            "milliseconds_an_evaluation": 1e3 * statistics.median(seconds["plain"]) / STEPS,
+            "ratio_to_plain": ratios(seconds, "plain"),
         }
     config = {"steps": STEPS, "rounds": ROUNDS, "threads": torch.get_num_threads(), "dtype": "float32"}
     path.parent.mkdir(parents=True, exist_ok=True)

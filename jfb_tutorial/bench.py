@@ -1,0 +1,181 @@
+"""The bench: one equilibrium, every backward rule, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom, tally
+from .network import ImplicitNetwork
+
+__all__ = ["RULES", "Comparison", "Row", "compare", "saved_bytes"]
+
+RULES = (
+    ImplicitDifferentiation("gmres"),
+    ImplicitDifferentiation("cg"),
+    NeumannSeries(6),
+    NeumannSeries(6, 0.5),
+    UnrolledPhantom(5, 0.5),
+    JFB(),
+    Unrolled(50),
+)
+"""The rules that `compare` takes by default; NeumannSeries(6) is the JFB paper's "Neumann, order 5"."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a rule gave, and what it took.
+
+    Attributes:
+        rule: the rule.
+        cosine: between its gradient and the exact one, over the parameters of Q and R.
+        bias: ‖its gradient − the exact one‖ / ‖the exact one‖, over the same.
+        evaluations: evaluations of T that it recorded.
+        products: products with the Jacobian in its backward pass, see `gradients.Tally`.
+        saved: bytes that it keeps from the forward for the backward pass, see `saved_bytes`.
+    """
+
+    rule: Callable
+    cosine: float
+    bias: float
+    evaluations: int
+    products: int
+    saved: int
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """What `compare` found.
+
+    Attributes:
+        rows: one a rule.
+        steps: evaluations of T that the solver made to find the equilibrium.
+        residual: ‖T(u) − u‖₂ of the worst sample at it.
+    """
+
+    rows: tuple[Row, ...]
+    steps: int
+    residual: float
+
+    def __getitem__(self, rule: Callable) -> Row:
+        """The row of a rule."""
+        return next(row for row in self.rows if row.rule == rule)
+
+    def __repr__(self) -> str:
+        lines = [f"{'rule':34} cosine      bias  evaluations  products   saved KiB"]
+        for row in self.rows:
+            lines.append(
+                f"{name(row.rule):34} {row.cosine:6.4f}  {_small(row.bias):>8}  {row.evaluations:11d}  {row.products:8d}  "
+                f"{row.saved / 1024:10.1f}"
+            )
+        return "\n".join(lines)
+
+
+def compare(
+    network: ImplicitNetwork,
+    d: Tensor,
+    y: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    rules: Sequence[Callable] = RULES,
+    *,
+    reference: Callable = ImplicitDifferentiation(tol=1e-10),  # noqa: B008  (frozen)
+) -> Comparison:
+    """All rules at one equilibrium.
+
+    The network's own solver finds u* once. Every rule then differentiates the same loss there. The network is used as it is,
+    in its mode and precision: float64 and a tight tolerance show the rules, and a loose tolerance what it does to them. No
+    gradient is left behind.
+
+    Args:
+        network: its Q and R must have parameters; its own rule plays no part.
+        d: the data, `(batch, …)`.
+        y: the targets.
+        loss: `loss(prediction, y)`, a scalar.
+        rules: the rules to compare.
+        reference: what counts as exact.
+
+    Raises:
+        ValueError: no parameter of Q or R requires a gradient.
+        RuntimeError: the reference, or a rule, fails to solve its system.
+    """
+    parts = [part for part in (network.Q, network.R) if isinstance(part, torch.nn.Module)]
+    theta = {id(p): p for part in parts for p in part.parameters() if p.requires_grad}
+    theta = list(theta.values())
+    if not theta:
+        raise ValueError("network must have parameters in Q or R that require a gradient: there is nothing to compare")
+    solution = network.solve(d)
+    u = solution.u
+
+    def measure(rule):
+        T = network.operator(d)
+        evaluations = 0
+
+        def counted(v):
+            nonlocal evaluations
+            evaluations += 1
+            return T(v)
+
+        with saved_bytes(list(network.parameters()) + list(network.buffers())) as saved:
+            value = rule(counted, u)
+        with tally() as count:
+            parts = torch.autograd.grad(loss(network.S(value), y), theta, materialize_grads=True)
+        gradient = torch.cat([part.flatten() for part in parts])
+        return gradient, evaluations, count.products, saved.total
+
+    exact, *_ = measure(reference)
+    rows = []
+    for rule in rules:
+        gradient, evaluations, products, saved = measure(rule)
+        cosine = torch.nn.functional.cosine_similarity(gradient, exact, dim=0, eps=0).item()
+        bias = ((gradient - exact).norm() / exact.norm()).item()
+        rows.append(Row(rule, cosine, bias, evaluations, products, saved))
+    return Comparison(tuple(rows), len(solution.residuals), solution.residuals[-1].max().item())
+
+
+class saved_bytes:  # noqa: N801  (used as a function)
+    """Bytes that autograd keeps for the backward pass of what is computed inside: `with saved_bytes() as saved: …; saved.total`.
+
+    A storage that is saved several times counts once, and those of `given`, such as the parameters, which are there
+    anyway, count not at all.
+    """
+
+    def __init__(self, given: Sequence[Tensor] = ()) -> None:
+        self._storages = {}
+        self._given = {tensor.untyped_storage().data_ptr() for tensor in given}
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    @property
+    def total(self) -> int:
+        """The bytes so far."""
+        return sum(self._storages.values())
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._given:
+            self._storages[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()  # an output that holds itself would never be freed
+
+    def __enter__(self) -> saved_bytes:
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._hooks.__exit__(*error)
+
+
+def name(rule: Callable) -> str:
+    """A rule in a few words, such as `NeumannSeries, 5, λ = 0.5`."""
+    words = {
+        "ImplicitDifferentiation": lambda: f"exact, {rule.solver}" + (" per sample" if rule.per_sample else ""),
+        "NeumannSeries": lambda: f"NeumannSeries({rule.terms}), λ = {rule.damping:g}",
+        "UnrolledPhantom": lambda: f"UnrolledPhantom({rule.steps}), λ = {rule.damping:g}",
+        "Unrolled": lambda: f"Unrolled({rule.steps})",
+    }
+    return words.get(type(rule).__name__, lambda: repr(rule).removesuffix("()"))()
+
+
+def _small(value: float) -> str:
+    return "< 1e-5" if value < 1e-5 else f"{value:.2g}"

@@ -1,0 +1,98 @@
+"""Times of a training step under every backward rule, interleaved in one run; writes book/timings/rules.json.
+
+    python tests/benchmarks/time_rules.py [--out FILE]
+
+A step is the solve, the rule, the backward pass. What is recorded is its time in units of the step with JFB. `make timings`
+runs it; chapter 04 reads the record.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+from interleaved import interleaved, ratios
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "book" / "_ext"))
+from execute import provenance
+
+from jfb_tutorial import bench
+from jfb_tutorial.gradients import JFB, ImplicitDifferentiation
+from jfb_tutorial.network import ImplicitNetwork
+from jfb_tutorial.solvers import FixedPointIteration
+
+ROUNDS = 15
+RULES = (*bench.RULES, ImplicitDifferentiation("neumann"))
+
+
+class Layer(nn.Module):
+    def __init__(self, gamma: float) -> None:
+        super().__init__()
+        W = torch.randn(256, 256)
+        W = W + W.T
+        self.W = nn.Parameter(gamma * W / torch.linalg.matrix_norm(W, 2))
+
+    def forward(self, u, q):
+        return torch.tanh(u @ self.W.T + 0.3 * q)
+
+
+class Block(nn.Module):
+    """The shape of the latent block of the papers' MNIST network, without its batch norm."""
+
+    def __init__(self, gamma: float) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(32, 32, 3, padding=1) for _ in range(2))
+        self.gamma = gamma
+
+    def forward(self, u, q):
+        x = u + q
+        return self.gamma * (
+            x + nn.functional.leaky_relu(self.second(nn.functional.leaky_relu(self.first(x), 0.1)), 0.1)
+        )
+
+
+def problems() -> dict:
+    torch.manual_seed(0)
+    return {
+        "tanh layer, symmetric, γ = 0.5": (Layer(0.5), torch.randn(256, 256)),
+        "tanh layer, symmetric, γ = 0.9": (Layer(0.9), torch.randn(256, 256)),
+        "two convolutions, 32 x 9 x 9 unknowns, batch 100": (Block(0.5), torch.randn(100, 32, 9, 9)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    default = Path(__file__).resolve().parents[2] / "book" / "timings" / "rules.json"
+    parser.add_argument("--out", type=Path, default=default)
+    path = parser.parse_args().out
+    torch.set_num_threads(1)
+    results = {}
+    solver = FixedPointIteration(tol=1e-4, max_steps=200, relative=True)
+    for name, (R, d) in problems().items():
+
+        def step(rule, R=R, d=d):
+            network = ImplicitNetwork(nn.Identity(), R, nn.Identity(), solver=solver, gradient=rule)
+            return lambda: (network(d) ** 2).mean().backward()
+
+        seconds = interleaved({bench.name(rule): step(rule) for rule in RULES}, ROUNDS)
+        jfb = bench.name(JFB())
+        results[name] = {
+            "milliseconds_with_jfb": 1e3 * statistics.median(seconds[jfb]),
+            "forward_steps": int(solver(lambda u, R=R, d=d: R(u, d), torch.zeros_like(d)).steps.max()),
+            "ratio_to_jfb": ratios(seconds, jfb),
+        }
+    config = {"rounds": ROUNDS, "threads": 1, "dtype": "float32", "relative tolerance, forward": 1e-4}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        json.dumps({"config": config, **provenance(), "result": results}, indent=1, ensure_ascii=False) + "\n"
+    )
+    for name, result in results.items():
+        print(f"{name}: {result['forward_steps']} steps, {result['milliseconds_with_jfb']:.1f} ms with JFB")
+        print("   " + ", ".join(f"{rule} {ratio:.2f}" for rule, ratio in result["ratio_to_jfb"].items()))
+
+
+if __name__ == "__main__":
+    main()
