@@ -135,7 +135,7 @@ def compare(
     return Comparison(tuple(rows), len(solution.residuals), solution.residuals[-1].max().item())
 
 
-class saved_bytes:  # noqa: N801  (used as a function)
+class saved_bytes:
     """Bytes that autograd keeps for the backward pass of what is computed inside: `with saved_bytes() as saved: …; saved.total`.
 
     A storage that is saved several times counts once, and those of `given`, such as the parameters, which are there

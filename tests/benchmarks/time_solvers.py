@@ -68,8 +68,8 @@ def main() -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"config": config, **provenance(), "result": results}, indent=1) + "\n")
     for name, result in results.items():
-        ratios = ", ".join(f"{solver} {ratio:.2f}" for solver, ratio in result["ratio_to_plain"].items())
-        print(f"{name}: {result['milliseconds_an_evaluation']:.2f} ms an evaluation; {ratios}")
+        row = ", ".join(f"{solver} {ratio:.2f}" for solver, ratio in result["ratio_to_plain"].items())
+        print(f"{name}: {result['milliseconds_an_evaluation']:.2f} ms an evaluation; {row}")
 
 
 if __name__ == "__main__":
