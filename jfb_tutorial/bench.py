@@ -64,14 +64,43 @@ class Comparison:
         """The row of a rule."""
         return next(row for row in self.rows if row.rule == rule)
 
-    def __repr__(self) -> str:
-        lines = [f"{'rule':34} cosine      bias  evaluations  products   saved KiB"]
-        for row in self.rows:
-            lines.append(
-                f"{name(row.rule):34} {row.cosine:6.4f}  {_small(row.bias):>8}  {row.evaluations:11d}  {row.products:8d}  "
-                f"{row.saved / 1024:10.1f}"
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [("rule", "cosine", "bias", "evaluations", "products", "saved KiB")] + [
+            (
+                name(row.rule),
+                f"{row.cosine:.4f}",
+                "< 1e-5" if row.bias < 1e-5 else f"{row.bias:.2g}",
+                str(row.evaluations),
+                str(row.products),
+                f"{row.saved / 1024:.1f}",
             )
-        return "\n".join(lines)
+            for row in self.rows
+        ]
+
+    def __repr__(self) -> str:
+        cells = self._cells()
+        widths = [max(len(row[i]) for row in cells) for i in range(6)]
+        return "\n".join(
+            "  ".join(
+                [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            )
+            for row in cells
+        )
+
+    def _repr_html_(self) -> str:
+        head, *body = self._cells()
+        rows = "".join(
+            f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>"
+            for row in body
+        )
+        titles = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+        return (
+            "<style>.jfb-bench{border-collapse:collapse;font-variant-numeric:tabular-nums}.jfb-bench th,.jfb-bench td"
+            "{text-align:right;padding:.15em .5em;border:0;border-bottom:1px solid rgba(128,128,128,.35);background:transparent}"
+            ".jfb-bench th:first-child{text-align:left;font-weight:normal}</style>"
+            f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="backward rules compared">'
+            f'<table class="jfb-bench"><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table></div>'
+        )
 
 
 def compare(
@@ -175,7 +204,3 @@ def name(rule: Callable) -> str:
         "Unrolled": lambda: f"Unrolled({rule.steps})",
     }
     return words.get(type(rule).__name__, lambda: repr(rule).removesuffix("()"))()
-
-
-def _small(value: float) -> str:
-    return "< 1e-5" if value < 1e-5 else f"{value:.2g}"

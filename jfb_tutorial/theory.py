@@ -1,4 +1,4 @@
-"""Measurements of what the theorems assume: contraction factors, Lipschitz estimates, antieigenvalues."""
+"""Measurements of what the theorems assume and conclude: contraction factors, antieigenvalues, directions of descent."""
 
 from __future__ import annotations
 
@@ -12,8 +12,18 @@ from torch import Tensor
 
 from ._checks import image, integer, latent, positive
 from ._jacobian import products
+from .directions import DescentCheck, PhantomCheck, descent_check, phantom_check
 
-__all__ = ["antieigenvalue", "contraction_factor", "jacobian_products", "lipschitz_estimate"]
+__all__ = [
+    "DescentCheck",
+    "PhantomCheck",
+    "antieigenvalue",
+    "contraction_factor",
+    "descent_check",
+    "jacobian_products",
+    "lipschitz_estimate",
+    "phantom_check",
+]
 
 DENSE_LIMIT = 4096
 """Unknowns up to which `contraction_factor` builds the Jacobian and takes its SVD."""
