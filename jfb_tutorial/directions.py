@@ -5,21 +5,17 @@ Both checks are imported from `jfb_tutorial.theory`.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .accelerated import Anderson
-from .iteration import FixedPointIteration
+from .linearised import Linearised, Loss
 from .network import ImplicitNetwork
 
 __all__ = ["DescentCheck", "PhantomCheck", "descent_check", "phantom_check"]
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -75,19 +71,18 @@ def descent_check(network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Loss) ->
         ValueError: d has another batch size, S shares parameters with Q or R (against Assumption 3.2), or Q and R have none.
         RuntimeError: no fixed point was found to 1e-12.
     """
-    case = _Instance(network, d, y, loss)
-    J_S, n_S = case.theta_derivative(case.prediction, case.theta_S), len(case.theta_S)
-    J_T = case.M
-    gradient = case.flat({"S": case.gradient_S, "T": case.w @ J_T})
-    p = -case.flat({"S": case.gradient_S, "T": case.g @ J_T})
-    grams = [J_T @ J_T.T] + ([J_S @ J_S.T] if n_S else [])
-    spectra = [_spectrum(gram) for gram in grams]
-    # Mᵀ gradient, block by block
-    image = torch.cat([J_T @ (case.w @ J_T)] + ([J_S @ case.gradient_S] if n_S else []))
+    case = Linearised(network, d, y, loss)
+    g, z, M_T, M_S = case.g, case.z, case.M_T, case.M_S
+    gradient = case.flat({"S": M_S @ case.dl, "T": M_T @ z})
+    p = -case.flat({"S": M_S @ case.dl, "T": M_T @ g})
+    # of MᵀM and of Mᵀ gradient, block by block
+    blocks = [M_T] + ([M_S] if M_S.numel() else [])
+    spectra = [_spectrum(M.T @ M) for M in blocks]
+    image = torch.cat([M_T.T @ (M_T @ z)] + ([M_S.T @ (M_S @ case.dl)] if M_S.numel() else []))
     low, high = min(low for low, _ in spectra), max(high for _, high in spectra)
-    full = all(low > 0 for low, _ in spectra) and low > len(image) * torch.finfo(torch.float64).eps * high
+    full = low > len(image) * torch.finfo(torch.float64).eps * high
     kappa, kappa_T = (high / low if full else math.inf), _kappa(*spectra[0])
-    gamma = torch.linalg.matrix_norm(case.J, 2).item()
+    gamma = torch.linalg.matrix_norm(case.dT, 2).item()
     return DescentCheck(
         gradient=gradient,
         p=p,
@@ -153,13 +148,13 @@ def phantom_check(network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Loss, ru
             means nothing.
         RuntimeError: no fixed point was found to 1e-12, or the rule fails.
     """
-    case = _Instance(network, d, y, loss)
-    value = rule(case.T, case.u)
-    A = torch.stack([case.theta_row(value, row) for row in torch.eye(value.numel(), dtype=torch.float64)])
-    sigma = torch.linalg.svdvals(case.M)
+    case = Linearised(network, d, y, loss)
+    with torch.enable_grad():
+        A = case.theta_T_rows(rule(case.T, case.u))
+    sigma = torch.linalg.svdvals(case.M_T)
     largest = sigma[0].item()
-    smallest = sigma[-1].item() if case.M.shape[0] <= case.M.shape[1] else 0.0
-    if smallest <= max(case.M.shape) * torch.finfo(torch.float64).eps * largest:
+    smallest = sigma[-1].item() if case.M_T.shape[0] >= case.M_T.shape[1] else 0.0
+    if smallest <= max(case.M_T.shape) * torch.finfo(torch.float64).eps * largest:
         smallest = 0.0
     threshold = smallest**2 / largest if largest else 0.0
     tol = getattr(rule, "tol", 0.0)
@@ -168,9 +163,9 @@ def phantom_check(network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Loss, ru
             f"rule.tol must be at most a tenth of the threshold, {threshold / 10:.1e}, for the residual to mean anything, "
             f"got {tol:.1e}; lower it"
         )
-    identity = torch.eye(len(case.J), dtype=torch.float64)
-    residual = torch.linalg.matrix_norm((identity - case.J) @ A - case.M, 2).item()
-    gradient, phantom = case.w @ case.M, case.g @ A
+    identity = torch.eye(len(case.dT), dtype=torch.float64)
+    residual = torch.linalg.matrix_norm(A @ (identity - case.dT) - case.M_T, 2).item()
+    gradient, phantom = case.M_T @ case.z, A @ case.g
     return PhantomCheck(
         gradient=gradient,
         phantom=phantom,
@@ -182,93 +177,6 @@ def phantom_check(network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Loss, ru
         holds=residual < threshold,
         sharp_holds=residual < smallest,
     )
-
-
-class _Instance:
-    """One sample at its fixed point, in float64, with its dense Jacobians in PyTorch's layout.
-
-    J is ∂T/∂u `(n, n)`, M is ∂T/∂θ_T `(n, p)` (the transpose of the paper's), g is ∂ℓ/∂u and w = g (I − J)⁻¹, both `(n,)`.
-    """
-
-    def __init__(self, network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Loss) -> None:
-        if not isinstance(network, ImplicitNetwork):
-            raise TypeError(f"network must be an ImplicitNetwork, got {type(network).__name__}")
-        if not isinstance(d, Tensor) or d.ndim == 0 or len(d) != 1:
-            shape = tuple(d.shape) if isinstance(d, Tensor) else type(d).__name__
-            raise ValueError(f"d must have batch size 1, got {shape}: the theorem is about one sample; pass d[:1]")
-        network = copy.deepcopy(network).double().eval()
-        d, y = (x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in (d, y))
-        self.parameters = list(network.parameters())
-        in_S = _identities(network.S)
-        in_T = _identities(network.Q) | _identities(network.R)
-        if in_S & in_T:
-            raise ValueError("S must not share parameters with Q or R: that breaks Assumption 3.2")
-        self.theta_S = [p for p in self.parameters if id(p) in in_S]
-        self.theta_T = [p for p in self.parameters if id(p) in in_T]
-        if not self.theta_T:
-            raise ValueError("Q and R must have parameters: without any there is no gradient to check")
-        with torch.enable_grad(), torch.inference_mode(False):
-            for parameter in self.parameters:
-                parameter.requires_grad_()
-            self.T, start = network._operator(d)
-            self.u = _solved(self.T, start)
-            u = self.u.clone().requires_grad_()
-            v = self.T(u)
-            eye = torch.eye(v.numel(), dtype=torch.float64)
-            self.J = torch.stack([_grad(v, [u], row.reshape(v.shape)) for row in eye])
-            self.M = self.theta_derivative(v, self.theta_T)
-            start = self.u.clone().requires_grad_()
-            self.prediction = network.S(start)
-            value = loss(self.prediction, y)
-            self.g = _grad(value, [start])
-            self.gradient_S = _grad(value, self.theta_S)
-            self.w = torch.linalg.solve((eye - self.J).T, self.g)
-
-    def theta_row(self, v: Tensor, row: Tensor) -> Tensor:
-        return _grad(v, self.theta_T, row.reshape(v.shape))
-
-    @staticmethod
-    def theta_derivative(v: Tensor, theta: list[Tensor]) -> Tensor:
-        """dv/dθ, `(v.numel(), p)`."""
-        return torch.stack([_grad(v, theta, row.reshape(v.shape)) for row in torch.eye(v.numel(), dtype=v.dtype)])
-
-    def flat(self, blocks: dict[str, Tensor]) -> Tensor:
-        """The blocks of θ_S and θ_T in the order of the network's parameters."""
-        parts = {}
-        for name, theta in (("S", self.theta_S), ("T", self.theta_T)):
-            sizes = [parameter.numel() for parameter in theta]
-            parts |= dict(zip(map(id, theta), blocks[name].split(sizes) if sizes else (), strict=True))
-        return torch.cat([parts[id(parameter)] for parameter in self.parameters])
-
-
-def _identities(part) -> set[int]:
-    return {id(p) for p in part.parameters()} if isinstance(part, nn.Module) else set()
-
-
-def _solved(T: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-    """The fixed point to 1e-12, absolute or relative to its size, whichever is larger."""
-    tried = []
-    for solver in (FixedPointIteration, Anderson):
-        for relative in (False, True):
-            try:
-                solution = solver(tol=1e-12, max_steps=5000, relative=relative)(T, start)
-            except FloatingPointError as error:
-                tried.append(str(error))
-                break
-            if bool(solution.converged.all()):
-                return solution.u
-            tried.append(f"residual {solution.residuals[-1].max():.1e}")
-    raise RuntimeError(f"no fixed point found to 1e-12 ({tried[-1]}); is T a contraction in eval mode?")
-
-
-def _grad(v: Tensor, inputs: list[Tensor], g: Tensor | None = None) -> Tensor:
-    """gᵀ dv/d(inputs), flat; 0 where v does not depend on them."""
-    if not inputs:
-        return torch.zeros(0, dtype=torch.float64)
-    if not v.requires_grad:
-        return torch.cat([torch.zeros(x.numel(), dtype=torch.float64) for x in inputs])
-    parts = torch.autograd.grad(v, inputs, g, retain_graph=True, materialize_grads=True)
-    return torch.cat([part.flatten() for part in parts])
 
 
 def _spectrum(gram: Tensor) -> tuple[float, float]:

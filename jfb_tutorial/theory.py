@@ -13,9 +13,11 @@ from torch import Tensor
 from ._checks import image, integer, latent, positive
 from ._jacobian import products
 from .directions import DescentCheck, PhantomCheck, descent_check, phantom_check
+from .linearised import Linearised
 
 __all__ = [
     "DescentCheck",
+    "Linearised",
     "PhantomCheck",
     "antieigenvalue",
     "contraction_factor",

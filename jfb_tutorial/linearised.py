@@ -1,0 +1,134 @@
+"""One sample of an implicit network at its fixed point, with every Jacobian of JFB Appendix A as a dense matrix."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .accelerated import Anderson
+from .iteration import FixedPointIteration
+from .network import ImplicitNetwork
+
+__all__ = ["Linearised"]
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Linearised:
+    """One sample of a network at its fixed point, in float64 and eval mode, with every Jacobian as a dense matrix.
+
+    In the layout of JFB Appendix A, the transpose of PyTorch's: a column for each output. n unknowns, c inferences.
+
+    Args:
+        network: its own solver and rule play no part; it is copied.
+        d: the sample, batch size 1.
+        y: its target, as `loss` takes it.
+        loss: `loss(prediction, y)`, a scalar.
+
+    Attributes:
+        u: `(1, *latent)`, the fixed point, to 1e-12.
+        T: u ↦ T(u; d).
+        dT: `(n, n)`, dT/du.
+        M_T: `(p_T, n)`, ∂T/∂θ_T, the parameters of Q and R in the order of `network.parameters()`.
+        M_S: `(p_S, c)`, ∂S/∂θ_S; without parameters in S, p_S = 0.
+        dS: `(n, c)`, dS/du.
+        dl: `(c,)`, ∂ℓ/∂y at the inference.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as `descent_check`.
+    """
+
+    def __init__(self, network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Loss) -> None:
+        if not isinstance(network, ImplicitNetwork):
+            raise TypeError(f"network must be an ImplicitNetwork, got {type(network).__name__}")
+        if not isinstance(d, Tensor) or d.ndim == 0 or len(d) != 1:
+            shape = tuple(d.shape) if isinstance(d, Tensor) else type(d).__name__
+            raise ValueError(f"d must have batch size 1, got {shape}: the theorem is about one sample; pass d[:1]")
+        network = copy.deepcopy(network).double().eval()
+        d, y = (x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in (d, y))
+        self._parameters = list(network.parameters())
+        in_S = _identities(network.S)
+        in_T = _identities(network.Q) | _identities(network.R)
+        if in_S & in_T:
+            raise ValueError("S must not share parameters with Q or R: that breaks Assumption 3.2")
+        self._theta_S = [p for p in self._parameters if id(p) in in_S]
+        self._theta_T = [p for p in self._parameters if id(p) in in_T]
+        if not self._theta_T:
+            raise ValueError("Q and R must have parameters: without any there is no gradient to check")
+        with torch.inference_mode(False), torch.enable_grad():
+            for parameter in self._parameters:
+                parameter.requires_grad_()
+            self.T, start = network._operator(d)
+            self.u = _solved(self.T, start)
+            u = self.u.clone().requires_grad_()
+            v = self.T(u)
+            self.dT, self.M_T = _derivative(v, [u]), _derivative(v, self._theta_T)
+            prediction = network.S(u)
+            self.dS, self.M_S = _derivative(prediction, [u]), _derivative(prediction, self._theta_S)
+            output = prediction.detach().requires_grad_()
+            self.dl = _grad(loss(output, y), [output])
+
+    @property
+    def M(self) -> Tensor:
+        """`(p_S + p_T, c + n)`, JFB (17); without parameters in S only the T block."""
+        return torch.block_diag(self.M_S, self.M_T) if self._theta_S else self.M_T
+
+    @property
+    def g(self) -> Tensor:
+        """`(n,)`, the gradient of the loss by u, dS/du ∂ℓ/∂y."""
+        return self.dS @ self.dl
+
+    @property
+    def z(self) -> Tensor:
+        """`(n,)`, the adjoint (I − dT/du)⁻¹ g."""
+        return torch.linalg.solve(torch.eye(len(self.dT), dtype=torch.float64) - self.dT, self.g)
+
+    def theta_T_rows(self, value: Tensor) -> Tensor:
+        """`(p_T, n)`, what reaches θ_T through the graph of `value` from each basis vector: A of [5] for a rule's value."""
+        return _derivative(value, self._theta_T)
+
+    def flat(self, blocks: dict[str, Tensor]) -> Tensor:
+        """The blocks of θ_S and θ_T in the order of the network's parameters."""
+        parts = {}
+        for name, theta in (("S", self._theta_S), ("T", self._theta_T)):
+            sizes = [parameter.numel() for parameter in theta]
+            parts |= dict(zip(map(id, theta), blocks[name].split(sizes) if sizes else (), strict=True))
+        return torch.cat([parts[id(parameter)] for parameter in self._parameters])
+
+
+def _derivative(v: Tensor, inputs: list[Tensor]) -> Tensor:
+    """dv/d(inputs), `(inputs, v.numel())`."""
+    return torch.stack([_grad(v, inputs, row.reshape(v.shape)) for row in torch.eye(v.numel(), dtype=v.dtype)], dim=1)
+
+
+def _identities(part) -> set[int]:
+    return {id(p) for p in part.parameters()} if isinstance(part, nn.Module) else set()
+
+
+def _solved(T: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+    """The fixed point to 1e-12, absolute or relative to its size, whichever is larger."""
+    tried = []
+    for solver in (FixedPointIteration, Anderson):
+        for relative in (False, True):
+            try:
+                solution = solver(tol=1e-12, max_steps=5000, relative=relative)(T, start)
+            except FloatingPointError as error:
+                tried.append(str(error))
+                break
+            if bool(solution.converged.all()):
+                return solution.u
+            tried.append(f"residual {solution.residuals[-1].max():.1e}")
+    raise RuntimeError(f"no fixed point found to 1e-12 ({tried[-1]}); is T a contraction in eval mode?")
+
+
+def _grad(v: Tensor, inputs: list[Tensor], g: Tensor | None = None) -> Tensor:
+    """gᵀ dv/d(inputs), flat; 0 where v does not depend on them."""
+    if not inputs:
+        return torch.zeros(0, dtype=torch.float64)
+    if not v.requires_grad:
+        return torch.cat([torch.zeros(x.numel(), dtype=torch.float64) for x in inputs])
+    parts = torch.autograd.grad(v, inputs, g, retain_graph=True, materialize_grads=True)
+    return torch.cat([part.flatten() for part in parts])
