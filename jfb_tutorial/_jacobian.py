@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Product = Callable[[Tensor], Tensor]
 
@@ -60,3 +61,18 @@ def _record(v: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None]:
         if image is not None and not image.requires_grad:
             raise TypeError(f"{_ONCE}; is it once_differentiable?")
         return w, image
+
+
+@contextmanager
+def buffers_kept(T):
+    """A module's buffers, its running statistics, are put back afterwards."""
+    buffers = dict(T.named_buffers()) if isinstance(T, nn.Module) else {}
+    saved = {name: buffer.detach().clone() for name, buffer in buffers.items()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in buffers.items():
+                # a buffer that has not changed keeps its version, which graphs recorded meanwhile rely on
+                if not torch.equal(buffer, saved[name]):
+                    buffer.data = saved[name]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ._jacobian import buffers_kept
 from .gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom, tally
 from .network import ImplicitNetwork
 
@@ -61,8 +62,13 @@ class Comparison:
     residual: float
 
     def __getitem__(self, rule: Callable) -> Row:
-        """The row of a rule."""
-        return next(row for row in self.rows if row.rule == rule)
+        """The row of a rule; KeyError if it was not compared."""
+        for row in self.rows:
+            if row.rule == rule:
+                return row
+        raise KeyError(
+            f"{rule} was not compared; compared were {', '.join(map(repr, (row.rule for row in self.rows)))}"
+        )
 
     def _cells(self) -> list[tuple[str, ...]]:
         return [("rule", "cosine", "bias", "evaluations", "products", "saved KiB")] + [
@@ -116,7 +122,7 @@ def compare(
 
     The network's own solver finds u* once. Every rule then differentiates the same loss there. The network is used as it is,
     in its mode and precision: float64 and a tight tolerance show the rules, and a loose tolerance what it does to them. No
-    gradient is left behind.
+    gradient is left behind, and its buffers (running statistics) are put back.
 
     Args:
         network: its Q and R must have parameters; its own rule plays no part.
@@ -135,33 +141,35 @@ def compare(
     theta = list(theta.values())
     if not theta:
         raise ValueError("network must have parameters in Q or R that require a gradient: there is nothing to compare")
-    solution = network.solve(d)
-    u = solution.u
-
-    def measure(rule):
-        T = network.operator(d)
-        evaluations = 0
-
-        def counted(v):
-            nonlocal evaluations
-            evaluations += 1
-            return T(v)
-
-        with saved_bytes(list(network.parameters()) + list(network.buffers())) as saved:
-            value = rule(counted, u)
-        with tally() as count:
-            parts = torch.autograd.grad(loss(network.S(value), y), theta, materialize_grads=True)
-        gradient = torch.cat([part.flatten() for part in parts])
-        return gradient, evaluations, count.products, saved.total
-
-    exact, *_ = measure(reference)
-    rows = []
-    for rule in rules:
-        gradient, evaluations, products, saved = measure(rule)
-        cosine = torch.nn.functional.cosine_similarity(gradient, exact, dim=0, eps=0).item()
-        bias = ((gradient - exact).norm() / exact.norm()).item()
-        rows.append(Row(rule, cosine, bias, evaluations, products, saved))
+    with buffers_kept(network):
+        solution = network.solve(d)
+        exact, *_ = _measure(network, d, y, loss, theta, solution.u, reference)
+        rows = []
+        for rule in rules:
+            gradient, evaluations, products, saved = _measure(network, d, y, loss, theta, solution.u, rule)
+            cosine = torch.nn.functional.cosine_similarity(gradient, exact, dim=0, eps=0).item()
+            bias = ((gradient - exact).norm() / exact.norm()).item()
+            rows.append(Row(rule, cosine, bias, evaluations, products, saved))
     return Comparison(tuple(rows), len(solution.residuals), solution.residuals[-1].max().item())
+
+
+def _measure(
+    network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Callable, theta: list[Tensor], u: Tensor, rule: Callable
+):
+    """The gradient by θ, flat; the evaluations of T, the products with J, the bytes saved."""
+    T = network.operator(d)
+    evaluations = 0
+
+    def counted(v: Tensor) -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        return T(v)
+
+    with saved_bytes([*network.parameters(), *network.buffers()]) as saved:
+        value = rule(counted, u)
+    with tally() as count:
+        parts = torch.autograd.grad(loss(network.S(value), y), theta, materialize_grads=True)
+    return torch.cat([part.flatten() for part in parts]), evaluations, count.products, saved.total
 
 
 class saved_bytes:

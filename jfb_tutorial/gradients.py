@@ -18,21 +18,18 @@ receives is w ∂T/∂θ, where
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ._checks import choice, damping, flag, integer, latent, positive
+from ._adjoint import Operator, Tally, constant, counted_products, tallies, tally, with_adjoint
+from ._checks import choice, damping, flag, integer, positive
 from ._jacobian import products
 from .iteration import eager, recorded, rows
 from .linear import METHODS, solve
 
 __all__ = ["JFB", "ImplicitDifferentiation", "NeumannSeries", "Tally", "Unrolled", "UnrolledPhantom", "tally"]
-
-Operator = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class JFB:
     @eager
     def __call__(self, T: Operator, u_star: Tensor) -> Tensor:
         """T(u*), `(batch, *latent)`; arguments and errors as for `ImplicitDifferentiation`."""
-        return recorded(T, _constant(u_star), "u_star")
+        return recorded(T, constant(u_star), "u_star")
 
 
 @dataclass(frozen=True)
@@ -54,15 +51,18 @@ class ImplicitDifferentiation:
 
     The loss sees T(u*). The whole batch is one system with inner products over all of it, which is right whether or not T
     couples its samples (batch normalisation does). It is exact as far as u* is a fixed point and the solve succeeds: a
-    system counts as solved when its residual, measured with w itself, is at most tol ‖g‖ + 8 ε ‖w‖, where ε is the rounding
-    of the precision in which T was evaluated (of the lower one, inside autocast). A gradient g that is not finite
-    passes through as it is, for `torch.amp.GradScaler` to see.
+    system counts as solved when its residual, measured with w itself, is at most tol ‖g‖, or where the precision in which
+    T was evaluated does not allow that, when the residual is explained by rounding and at most 5% of ‖g‖. A gradient g that
+    is not finite passes through as it is, for `torch.amp.GradScaler` to see.
+
+    The products use the one recorded evaluation of T again and again: hooks on modules inside T fire at each, and a
+    checkpoint around the network recomputes it each time.
 
     Args:
         solver: "gmres", started afresh every 50 steps, for which it keeps 51 vectors of the size of the latent; "bicgstab";
             "neumann", the series (22) summed until the tolerance is met; "cg", the paper's conjugate gradients on the
             normal equations (74), which need the backward pass of T to be differentiable.
-        tol: relative to ‖g‖₂, > 0.
+        tol: relative to ‖g‖₂, in (0, 1).
         max_steps: largest number of steps of the solver. A step costs one vector-Jacobian product ("gmres", "neumann"), two
             ("bicgstab"), or one and a Jacobian-vector product ("cg").
         per_sample: solve one system a sample, right only where T does not couple the samples. The residual is measured for
@@ -82,7 +82,8 @@ class ImplicitDifferentiation:
 
     def __post_init__(self) -> None:
         choice("solver", self.solver, METHODS)
-        positive("tol", self.tol, "1e-6 is the default")
+        if not positive("tol", self.tol, "1e-6 is the default") < 1:
+            raise ValueError(f"tol must be below 1, got {self.tol}: w = 0 would do; 1e-6 is the default")
         integer("max_steps", self.max_steps, 1, "1000 is the default")
         flag("per_sample", self.per_sample)
         choice("on_failure", self.on_failure, ("raise", "warn"))
@@ -102,27 +103,27 @@ class ImplicitDifferentiation:
             TypeError, ValueError: u_star is no such tensor, or T changes its shape, dtype or device.
             RuntimeError: from the backward pass, a solve that failed; the message names the residual and the remedy.
         """
-        low = _roundoff(u_star)
 
         def adjoint(g: Tensor, v: Tensor, u: Tensor) -> Tensor:
             if not bool(g.isfinite().all()):
                 return g
             work = torch.promote_types(g.dtype, torch.float32)
-            apply, transposed = _counted(*products(v, u))
+            apply, transposed = counted_products(*products(v, u))
             flat = rows(g).to(work) if self.per_sample else g.reshape(1, -1).to(work)
 
             def shaped(product):
                 return lambda w: product(w.reshape(g.shape).to(g.dtype)).reshape(flat.shape).to(work)
 
-            settings = {"tol": self.tol, "max_steps": self.max_steps, "roundoff": low}
-            solution = solve(self.solver, flat, shaped(transposed), shaped(apply), **settings)
-            for record in _tallies:
-                record.residuals.append(solution.residual.max().item())
+            solution = solve(
+                self.solver, flat, shaped(transposed), shaped(apply), tol=self.tol, max_steps=self.max_steps
+            )
+            for record in tallies:
+                record.residuals.append(max(solution.residual.tolist(), default=0.0))
             if not bool(solution.converged.all()):
                 self._failed(solution)
             return solution.w.reshape(g.shape).to(g.dtype)
 
-        return _with_adjoint(T, u_star, adjoint, twice=self.solver == "cg")
+        return with_adjoint(T, u_star, adjoint, twice=self.solver == "cg")
 
     def _failed(self, solution) -> None:
         missed = int((~solution.converged).sum())
@@ -130,7 +131,7 @@ class ImplicitDifferentiation:
         if solution.steps >= self.max_steps:
             remedy = f"max_steps = {self.max_steps} was reached: raise it, or choose another solver"
         else:
-            remedy = "it got no better: is T a contraction at u*? Is tol within the precision? Try solver='cg'"
+            remedy = "it got no better: is T a contraction at u*, in this precision? Another solver may do: gmres, cg"
         if self.per_sample:
             remedy += ". If T couples its samples (batch normalisation does), only per_sample=False is right"
         message = (
@@ -168,14 +169,14 @@ class NeumannSeries:
             return JFB()(T, u_star)
 
         def adjoint(g: Tensor, v: Tensor, u: Tensor) -> Tensor:
-            _, transposed = _counted(*products(v, u))
+            _, transposed = counted_products(*products(v, u))
             w = term = g
             for _ in range(self.terms - 1):
                 term = self.damping * transposed(term) + (1 - self.damping) * term
                 w = w + term
             return self.damping * w
 
-        return _with_adjoint(T, u_star, adjoint)
+        return with_adjoint(T, u_star, adjoint)
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ class UnrolledPhantom:
     @eager
     def __call__(self, T: Operator, u_star: Tensor) -> Tensor:
         """The k-th iterate, `(batch, *latent)`; arguments and errors as for `ImplicitDifferentiation`."""
-        u = _constant(u_star)
+        u = constant(u_star)
         for _ in range(self.steps):
             v = recorded(T, u, "u_star")
             u = v if self.damping == 1 else (1 - self.damping) * u + self.damping * v
@@ -224,121 +225,7 @@ class Unrolled:
     @eager
     def __call__(self, T: Operator, u_star: Tensor) -> Tensor:
         """The last iterate, `(batch, *latent)`; arguments and errors as for `ImplicitDifferentiation`."""
-        u = torch.zeros_like(_constant(u_star))
+        u = torch.zeros_like(constant(u_star))
         for _ in range(self.steps):
             u = recorded(T, u, "u_star")
         return u
-
-
-@dataclass
-class Tally:
-    """What backward passes cost while `tally()` was counting.
-
-    Attributes:
-        products: products with J in either direction: one for each vector-Jacobian and for each Jacobian-vector product. The
-            last reverse pass, from w to the parameters, is none of them: every rule makes it.
-        residuals: the relative residual with which each solve of `ImplicitDifferentiation` ended (the largest, per sample).
-    """
-
-    products: int = 0
-    residuals: list[float] = field(default_factory=list)
-
-
-@contextmanager
-def tally() -> Iterator[Tally]:
-    """Count the products of all backward passes inside: `with tally() as count: loss.backward()`."""
-    record = Tally()
-    _tallies.append(record)
-    try:
-        yield record
-    finally:
-        _tallies.remove(record)
-
-
-_tallies: list[Tally] = []  # of the whole process, since on a GPU the backward pass runs in a thread of its own
-
-
-class _Adjoint(torch.autograd.Function):
-    """The identity; its backward pass hands the gradient to `adjoint` and passes on what that returns."""
-
-    @staticmethod
-    def forward(ctx, v: Tensor, adjoint: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.adjoint = adjoint
-        return v.view_as(v)
-
-    @staticmethod
-    def backward(ctx, g: Tensor):
-        if torch.is_grad_enabled():
-            # the result depends on the parameters through J as well, which no graph of this pass would record
-            raise RuntimeError(
-                "this backward rule cannot be differentiated again (create_graph=True); use Unrolled for second derivatives"
-            )
-        return ctx.adjoint(g), None
-
-
-@eager
-def _with_adjoint(
-    T: Operator, u_star: Tensor, adjoint: Callable[[Tensor, Tensor, Tensor], Tensor], *, twice: bool = False
-):
-    """T(u*), the gradient of which goes through `adjoint(g, v, u)` first; T is evaluated once, for both.
-
-    `twice` asks for a graph that can be differentiated twice, which a compiled one cannot.
-    """
-    u = _constant(u_star)
-    if not torch.is_grad_enabled():
-        return recorded(T, u, "u_star")
-    u = u.clone().requires_grad_()
-    v = torch.compiler.disable(recorded)(T, u, "u_star") if twice else recorded(T, u, "u_star")
-    if not _reaches_other_leaves(v, u):
-        return v.detach()
-    return _attach(v, lambda g: adjoint(g, v, u))
-
-
-@torch.compiler.disable
-def _attach(v: Tensor, adjoint: Callable[[Tensor], Tensor]) -> Tensor:
-    return _Adjoint.apply(v, adjoint)
-
-
-@torch.compiler.disable
-def _constant(u_star: Tensor) -> Tensor:
-    """u* without its graph, and fit to be recorded."""
-    latent("u_star", u_star)
-    return u_star.clone() if u_star.is_inference() and not torch.is_inference_mode_enabled() else u_star.detach()
-
-
-@torch.compiler.disable
-def _reaches_other_leaves(v: Tensor, u: Tensor) -> bool:
-    """Whether a gradient of v would reach anything but u."""
-    stack, seen = [v.grad_fn], set()
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if getattr(node, "variable", u) is not u:
-            return True
-        stack.extend(parent for parent, _ in node.next_functions)
-    return False
-
-
-def _counted(*pair):
-    """The same products, each call of which every open tally counts."""
-
-    def counting(product):
-        def counted(x: Tensor) -> Tensor:
-            for record in _tallies:
-                record.products += 1
-            return product(x)
-
-        return counted
-
-    return tuple(counting(product) for product in pair)
-
-
-def _roundoff(u: Tensor) -> float:
-    """The rounding of the precision in which T will be evaluated at u."""
-    device = u.device.type if isinstance(u, Tensor) else "cpu"
-    dtypes = [u.dtype] if isinstance(u, Tensor) and u.is_floating_point() else []
-    if torch.is_autocast_enabled(device):
-        dtypes.append(torch.get_autocast_dtype(device))
-    return max((torch.finfo(dtype).eps for dtype in dtypes), default=0.0)

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from ._checks import image, integer, latent, positive
-from ._jacobian import products
+from ._jacobian import buffers_kept, products
 from .directions import DescentCheck, PhantomCheck, descent_check, phantom_check
 from .linearised import Linearised
 
@@ -109,17 +109,8 @@ def _check_latent(u: Tensor) -> None:
 @contextmanager
 def _measuring(T, u: Tensor):
     """Autocast off, and a module's buffers as they were before."""
-    buffers = dict(T.named_buffers()) if isinstance(T, torch.nn.Module) else {}
-    saved = {name: buffer.detach().clone() for name, buffer in buffers.items()}
-    try:
-        with torch.autocast(u.device.type, enabled=False):
-            yield
-    finally:
-        with torch.no_grad():
-            for name, buffer in buffers.items():
-                # a buffer that has not changed keeps its version, which graphs recorded meanwhile rely on
-                if not torch.equal(buffer, saved[name]):
-                    buffer.data = saved[name]
+    with buffers_kept(T), torch.autocast(u.device.type, enabled=False):
+        yield
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 import copy
 import gc
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ import weakref
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from problems import KINDS, Problem, problem
 from torch import nn
 
@@ -445,6 +447,101 @@ def test_an_operator_that_ignores_u():
         torch.testing.assert_close(g, torch.full((3,), 4.0))
 
 
+def test_what_follows_may_write_in_place():
+    found = problem("conv", 2)
+    for rule in [*RULES, NeumannSeries(1, 0.5)]:
+        results = []
+        for inplace in (False, True):
+            network = ImplicitNetwork(nn.Identity(), found.R, nn.ReLU(inplace=inplace), gradient=rule)
+            results.append(torch.autograd.grad(network(found.q).sum(), list(network.parameters())))
+        for a, b in zip(*results, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_leaves_that_hide():
+    d = torch.ones(2, 3, requires_grad=True)
+    for rule in RULES:  # T(u) is the data itself
+        (g,) = torch.autograd.grad(rule(lambda u: d, torch.zeros(2, 3)).sum(), d)
+        assert g.norm() > 0
+    W = nn.Linear(3, 3)
+
+    def T(reentrant):
+        def step(v):
+            return 0.5 * torch.tanh(W(v))
+
+        return lambda u: torch.utils.checkpoint.checkpoint(step, u, use_reentrant=reentrant)
+
+    for rule in (NeumannSeries(3), ImplicitDifferentiation()):
+        assert rule(T(True), torch.ones(2, 3)).requires_grad  # PyTorch's own error is then seen
+        (g,) = torch.autograd.grad(rule(T(False), torch.ones(2, 3)).sum(), W.weight)
+        assert g.norm() > 0
+
+
+def test_a_checkpoint_inside_T():
+    found = problem("group", 2)
+    for rule in [*RULES, ImplicitDifferentiation("cg")]:
+        expected = gradient(rule, found)
+        value = rule(lambda u: torch.utils.checkpoint.checkpoint(found.T, u, use_reentrant=False), found.u)
+        parts = torch.autograd.grad(loss(value), list(found.R.parameters()))
+        close(torch.cat([part.flatten() for part in parts]), expected, 1e-9)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_the_units_of_the_loss_play_no_part(size):
+    found = problem("tanh", 3)
+    single = Problem(copy.deepcopy(found.R).float(), found.q.float(), found.u.float(), found.gamma)
+    for solver in ("cg", "gmres", "bicgstab", "neumann"):
+        rule = ImplicitDifferentiation(solver, tol=1e-4)
+        value = rule(single.T, single.u)
+        (small,) = torch.autograd.grad(size * value.sum(), single.R.linear.bias)
+        value = rule(single.T, single.u)
+        (one,) = torch.autograd.grad(value.sum(), single.R.linear.bias)
+        torch.testing.assert_close(small / size, one, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("shape", [(0, 3), (1, 3), (4,), (2, 1, 1, 3)])
+def test_odd_shapes(rule, shape):
+    b = torch.ones(shape[1:], requires_grad=True)
+    rules = [rule]
+    if isinstance(rule, ImplicitDifferentiation):
+        rules += [ImplicitDifferentiation(solver, per_sample=True) for solver in ("cg", "gmres", "bicgstab", "neumann")]
+    for each in rules:
+        value = each(lambda u: 0.5 * u + b, torch.zeros(shape))
+        assert value.shape == shape
+        value.sum().backward()
+
+
+def test_a_copied_or_pickled_network():
+    found = problem("group", 2)
+    network = ImplicitNetwork(nn.Identity(), found.R, nn.Identity(), gradient=ImplicitDifferentiation())
+    network(found.q).sum().backward()
+    again = pickle.loads(pickle.dumps(network))
+    assert torch.equal(copy.deepcopy(network)(found.q), network(found.q))
+    assert torch.equal(again(found.q), network(found.q))
+    assert repr(network.gradient) in repr(network)
+
+
+def test_a_gradient_scaler_skips_what_overflows():
+    torch.manual_seed(0)
+    R = nn.Linear(8, 8)
+    with torch.no_grad():
+        R.weight *= 0.9 / torch.linalg.matrix_norm(R.weight, 2)
+    for rule in [*RULES, *(ImplicitDifferentiation(solver) for solver in ("cg", "bicgstab", "neumann"))]:
+        network = ImplicitNetwork(nn.Linear(4, 8), lambda u, q: torch.tanh(R(u) + q), nn.Identity(), gradient=rule)
+        network.R_weights = R
+        before = R.weight.clone()
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+        with torch.autocast("cpu", torch.float16):
+            total = (network(torch.randn(3, 4)).float() ** 2).mean()
+        scaler.scale(total).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert scaler.get_scale() < 2.0**40
+        assert torch.equal(R.weight, before)
+
+
 BAD = [
     (lambda: NeumannSeries(0), ValueError, "terms must be at least 1, got 0.*nearest valid choice is 1"),
     (lambda: NeumannSeries(1.5), TypeError, "terms must be an integer"),
@@ -458,6 +555,7 @@ BAD = [
     (lambda: ImplicitDifferentiation("conjugate"), ValueError, "did you mean"),
     (lambda: ImplicitDifferentiation(3), ValueError, "solver must be one of"),
     (lambda: ImplicitDifferentiation(tol=0), ValueError, "tol must be positive"),
+    (lambda: ImplicitDifferentiation(tol=1.0), ValueError, "tol must be below 1, got 1.0: w = 0 would do"),
     (lambda: ImplicitDifferentiation(max_steps=0), ValueError, "max_steps must be at least 1"),
     (lambda: ImplicitDifferentiation(per_sample=1), TypeError, "per_sample must be True or False"),
     (lambda: ImplicitDifferentiation(on_failure="ignore"), ValueError, "on_failure must be one of 'raise', 'warn'"),
@@ -492,3 +590,9 @@ def test_tallies_nest():
     assert (inner.products, outer.products) == (1, 3)
     gradient(NeumannSeries(3), found)
     assert outer.products == 3
+    # two that are equal are still two
+    with tally() as outer:
+        with tally() as inner:
+            pass
+        gradient(NeumannSeries(3), found)
+    assert (inner.products, outer.products) == (0, 2)

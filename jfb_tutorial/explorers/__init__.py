@@ -16,7 +16,7 @@ from importlib.resources import files
 
 from .._checks import flag, integer
 
-__all__ = ["Explorer", "cobweb", "contraction"]
+__all__ = ["Explorer", "cobweb", "contraction", "descent"]
 
 
 _ALIVE = "The figure answers to the hand where its script runs: on the web page, or after this cell has run."
@@ -116,6 +116,42 @@ def contraction(re: float = 0.6, im: float = 0.5, c: float = 0.0, steps: int = 2
         "below 1 the map is a contraction and every step brings every point closer, so that ρ is below 1 too. The converse "
         "is false: with ρ below 1 and γ above 1 the distance may first grow many times over before it shrinks. "
         + _ALIVE,
+        parameters=parameters,
+    )
+
+
+def descent(
+    angle: float = 63.43494882292201,
+    turn: float = 26.56505117707799,
+    gamma: float = 0.9,
+    kappa: float = 4.0,
+) -> Explorer:
+    """JFB's direction p for two parameters: turn the gradient and the Jacobian, watch whether p still descends.
+
+    With B = diag(√κ, 1) and a unit vector w, the adjoint, the gradient is ∇ = B w and p = −∇ + B (wA). Of the Jacobian A, of norm
+    at most γ, only wA matters; here it has the length γ. Every such A descends at this w iff γ is below the cosine between w and
+    B²w, and at every w iff γ < 2√κ/(1 + κ). The defaults satisfy neither, and p ascends.
+
+    Args:
+        angle: of w at the beginning, in degrees, in [0, 360].
+        turn: angle of wA at the beginning, in degrees, in [0, 360].
+        gamma: length of wA at the beginning, in [0, 0.99].
+        kappa: condition number of B² at the beginning, in [1, 20].
+
+    Raises:
+        ValueError: a parameter is outside its range.
+    """
+    parameters = {"angle": float(angle), "turn": float(turn), "gamma": float(gamma), "kappa": float(kappa)}
+    _check_ranges(parameters, {"angle": (0, 360), "turn": (0, 360), "gamma": (0, 0.99), "kappa": (1, 20)})
+    return Explorer(
+        "descent",
+        label="Descent explorer: JFB's direction p and the gradient",
+        words="A plane of two parameters, with the arrow of the negative gradient. JFB's direction p ends somewhere in an ellipse "
+        "around its tip: where, depends on the Jacobian, whose norm is at most γ. The larger γ, the larger the ellipse; the larger "
+        "the condition number κ, the more elongated it is. A line through the origin, at right angles to the gradient, bounds the "
+        "directions that descend. As long as γ < 2√κ/(1 + κ), the ellipse stays on the side of descent for every gradient; "
+        "beyond, there are a gradient and a Jacobian for which p does not descend. Assumption 3.3 of the paper, κ < 1/γ, asks "
+        "for more than that. " + _ALIVE,
         parameters=parameters,
     )
 

@@ -1,0 +1,126 @@
+"""What all backward rules with an adjoint share: where it is attached to the graph, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+
+from ._checks import latent
+from .iteration import eager, recorded
+
+__all__ = ["Tally", "tally"]
+
+Operator = Callable[[Tensor], Tensor]
+
+
+@dataclass(eq=False)
+class Tally:
+    """What backward passes cost while `tally()` was counting.
+
+    Attributes:
+        products: products with J in either direction: one for each vector-Jacobian and for each Jacobian-vector product. The
+            last reverse pass, from w to the parameters, is none of them: every rule makes it.
+        residuals: the relative residual with which each solve of `ImplicitDifferentiation` ended (the largest, per sample).
+    """
+
+    products: int = 0
+    residuals: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def tally() -> Iterator[Tally]:
+    """Count the products of all backward passes inside, those of other threads too: `with tally() as count: loss.backward()`."""
+    record = Tally()
+    tallies.append(record)
+    try:
+        yield record
+    finally:
+        tallies.remove(record)
+
+
+tallies: list[Tally] = []  # of the whole process, since on a GPU the backward pass runs in a thread of its own
+
+
+class _Adjoint(torch.autograd.Function):
+    """The identity; its backward pass hands the gradient to `adjoint` and passes on what that returns."""
+
+    @staticmethod
+    def forward(ctx, v: Tensor, adjoint: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.adjoint = adjoint
+        return v.detach()  # not a view: what follows may write into it
+
+    @staticmethod
+    def backward(ctx, g: Tensor):
+        if torch.is_grad_enabled():
+            # the result depends on the parameters through J as well, which no graph of this pass would record
+            raise RuntimeError(
+                "this backward rule cannot be differentiated again (create_graph=True, or solver='cg' around it); use Unrolled"
+            )
+        return ctx.adjoint(g), None
+
+
+@eager
+def with_adjoint(
+    T: Operator, u_star: Tensor, adjoint: Callable[[Tensor, Tensor, Tensor], Tensor], *, twice: bool = False
+):
+    """T(u*), the gradient of which goes through `adjoint(g, v, u)` first; T is evaluated once, for both.
+
+    `twice` asks for a graph that can be differentiated twice, which a compiled one cannot.
+    """
+    u = constant(u_star)
+    if not torch.is_grad_enabled():
+        return recorded(T, u, "u_star")
+    u = u.clone().requires_grad_()
+    v = torch.compiler.disable(recorded)(T, u, "u_star") if twice else recorded(T, u, "u_star")
+    if not _reaches_other_leaves(v, u):
+        return v.detach()
+    return _attach(v, lambda g: adjoint(g, v, u))
+
+
+@torch.compiler.disable
+def _attach(v: Tensor, adjoint: Callable[[Tensor], Tensor]) -> Tensor:
+    return _Adjoint.apply(v, adjoint)
+
+
+@torch.compiler.disable
+def constant(u_star: Tensor) -> Tensor:
+    """u* without its graph, and fit to be recorded."""
+    latent("u_star", u_star)
+    return u_star.clone() if u_star.is_inference() and not torch.is_inference_mode_enabled() else u_star.detach()
+
+
+@torch.compiler.disable
+def _reaches_other_leaves(v: Tensor, u: Tensor) -> bool:
+    """Whether a gradient of v would reach anything but u."""
+    if v.grad_fn is None:
+        return v.requires_grad and v is not u
+    stack, seen = [v.grad_fn], set()
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        # a function written in Python may hold parameters that the graph does not show (reentrant checkpoints do)
+        if getattr(node, "variable", u) is not u or isinstance(node, BackwardCFunction):
+            return True
+        stack.extend(parent for parent, _ in node.next_functions)
+    return False
+
+
+def counted_products(*pair):
+    """The same products, each call of which every open tally counts."""
+
+    def counting(product):
+        def call(x: Tensor) -> Tensor:
+            for record in tallies:
+                record.products += 1
+            return product(x)
+
+        return call
+
+    return tuple(counting(product) for product in pair)
