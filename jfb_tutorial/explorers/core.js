@@ -74,6 +74,8 @@ function grip(plot, color, move) {
   svg("circle", { r: 22, fill: "transparent" }, handle);
   svg("circle", { r: 8, fill: color, stroke: "currentColor", "stroke-width": 1.5 }, handle);
   handle.addEventListener("pointerdown", (event) => { handle.setPointerCapture(event.pointerId); event.preventDefault(); });
+  // Chromium does not heed touch-action on a part of a drawing: without this a drag to the side turns back in history
+  handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
   handle.addEventListener("pointermove", (event) => {
     if (handle.hasPointerCapture(event.pointerId)) move(...plot.locate(event));
   });
