@@ -92,7 +92,7 @@ def expect(angle, turn, gamma, kappa):
 
 
 def sharp(kappa):
-    """The least of c(w) over all w, by brute force."""
+    """The least of c(z) over all z, by brute force."""
     w = unit(np.linspace(0, 90, 2001))
     Gw = np.diag([kappa, 1.0]) @ w
     return ((w * Gw).sum(0) / np.linalg.norm(Gw, axis=0)).min()
@@ -117,15 +117,15 @@ def check(state, angle, turn, gamma, kappa):
     if np.linalg.norm(p) > 1e-6:
         cosine = -slope / np.linalg.norm(gradient) / np.linalg.norm(p)
         assert number(cells["cosine between −∇ and p"]) == pytest.approx(cosine, rel=1e-4, abs=1e-4)
-    assert number(cells["c(w), the cosine between w and Gw"]) == pytest.approx(every, rel=1e-5)
-    assert number(cells["least c(w) of all w, 2√κ/(1+κ)"]) == pytest.approx(least, rel=1e-5)
+    assert number(cells["c(z), the cosine between z and Gz"]) == pytest.approx(every, rel=1e-5)
+    assert number(cells["least c(z) of all z, 2√κ/(1+κ)"]) == pytest.approx(least, rel=1e-5)
     assert number(cells["1/γ"]) == pytest.approx(1 / gamma if gamma else np.inf, rel=1e-5)
 
     pairs = [(kappa, 1 / gamma if gamma else np.inf), (gamma, least), (gamma, every)]
     for line, (a, b) in zip(state["lamps"], pairs, strict=True):
         if abs(a - b) > 1e-4:
             assert line.startswith("✓ yes – " if a < b else "✗ no – ")
-        told = re.search(r"\((?:γ = )?(\S+) ([<=>]) (?:c\(w\) = )?(\S+)\)$", line)
+        told = re.search(r"\((?:γ = )?(\S+) ([<=>]) (?:c\(z\) = )?(\S+)\)$", line)
         assert [number(told.group(1)), number(told.group(3))] == pytest.approx([a, b], rel=6e-3)
         if abs(a - b) > 1e-4:
             assert told.group(2) == ("<" if a < b else ">")
@@ -173,7 +173,7 @@ def test_the_default_is_the_counterexample(show):
     assert state["lamps"] == [
         "✗ no – Assumption 3.3: κ < 1/γ (4 > 1.11)",
         "✗ no – sharp: γ < 2√κ/(1+κ) (0.9 > 0.8)",
-        "✗ no – every Jacobian of norm ≤ γ descends for this gradient (γ = 0.9 > c(w) = 0.8)",
+        "✗ no – every Jacobian of norm ≤ γ descends for this gradient (γ = 0.9 > c(z) = 0.8)",
     ]
 
 
@@ -326,7 +326,7 @@ def test_the_buttons_find_the_worst(show):
         figure.get_by_role("button", name="worst gradient").click()
         check(seen(figure), np.rad2deg(np.arctan(np.sqrt(kappa))), turn, 0.5, kappa)  # not rounded
         cells = dict(seen(figure)["rows"])
-        assert cells["c(w), the cosine between w and Gw"] == cells["least c(w) of all w, 2√κ/(1+κ)"]
+        assert cells["c(z), the cosine between z and Gz"] == cells["least c(z) of all z, 2√κ/(1+κ)"]
 
 
 def test_every_regime_has_its_words(show):

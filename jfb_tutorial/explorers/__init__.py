@@ -128,14 +128,14 @@ def descent(
 ) -> Explorer:
     """JFB's direction p for two parameters: turn the gradient and the Jacobian, watch whether p still descends.
 
-    With B = diag(√κ, 1) and a unit vector w, the adjoint, the gradient is ∇ = B w and p = −∇ + B (wA). Of the Jacobian A, of norm
-    at most γ, only wA matters; here it has the length γ. Every such A descends at this w iff γ is below the cosine between w and
-    B²w, and at every w iff γ < 2√κ/(1 + κ). The defaults satisfy neither, and p ascends.
+    With B = diag(√κ, 1) and a unit vector z, the adjoint, the gradient is ∇ = B z and p = −∇ + B J z. Of the Jacobian J, of norm
+    at most γ, only J z matters; here it has the length γ. Every such J descends at this z iff γ is below the cosine between z and
+    B²z, and at every z iff γ < 2√κ/(1 + κ). The defaults satisfy neither, and p ascends.
 
     Args:
-        angle: of w at the beginning, in degrees, in [0, 360].
-        turn: angle of wA at the beginning, in degrees, in [0, 360].
-        gamma: length of wA at the beginning, in [0, 0.99].
+        angle: of z at the beginning, in degrees, in [0, 360].
+        turn: angle of J z at the beginning, in degrees, in [0, 360].
+        gamma: length of J z at the beginning, in [0, 0.99].
         kappa: condition number of B² at the beginning, in [1, 20].
 
     Raises:

@@ -1,5 +1,5 @@
 // JFB's direction p in a plane of parameters. B = diag(√κ, 1); the gradient is ∇ = B w for a unit vector w, and
-// p = −∇ + γ B e, where γ e = wA is all that matters of the Jacobian A. SAME: numbers closer than this are called equal.
+// p = −∇ + γ B e, where γ e = J z is all that matters of the Jacobian J. SAME: numbers closer than this are called equal.
 // ROOM: half the width of the drawing over √κ; the farthest p, at ∇ = (±√κ, 0), is 1.99 √κ away from 0.
 // DOT: the radius of a grip's dot, smaller than elsewhere: what lies beyond the line can be narrow.
 const SAME = 1e-9, ROOM = 2.08, DOT = 6.5, DEGREE = Math.PI / 180;
@@ -60,7 +60,7 @@ function start(root, { angle, turn, gamma, kappa }) {
 
   const neat = (value, digits) => (Math.abs(value - value.toFixed(digits)) < SAME ? value.toFixed(digits) : say(value, 4));
   const told = (name, value, digits, unit = "") => `${name} = ${neat(Number(value), digits)}${unit}`;
-  const sayAngle = (value) => told("angle of w", value, 0, "°"), sayTurn = (value) => told("turn of wA", value, 0, "°");
+  const sayAngle = (value) => told("angle of z", value, 0, "°"), sayTurn = (value) => told("turn of Jz", value, 0, "°");
   const showGamma = slider(controls, { name: "gamma", min: 0, max: 0.99, step: 0.01,
     change: (value) => set(() => { gamma = value; }), text: (value) => told("γ", value, 2) });
   const showKappa = slider(controls, { name: "kappa", min: 1, max: 20, step: 0.1,
@@ -69,7 +69,7 @@ function start(root, { angle, turn, gamma, kappa }) {
   const showTurn = slider(controls, { name: "turn", min: 0, max: 360, step: 1, change: setTurn, text: sayTurn });
   for (const text of controls.querySelectorAll("label")) text.style.flexBasis = "10em";
   words.style.minHeight = "5.5em";
-  // The worst wA points along G w = B ∇.
+  // The worst J z points along G z = B ∇.
   const worstTurn = () => { const [x, y] = image(angle); return (Math.atan2(y, Math.sqrt(kappa) * x) / DEGREE + 360) % 360; };
   buttons(controls, {
     "worst gradient": () => setAngle(Math.atan(Math.sqrt(kappa)) / DEGREE),
@@ -131,7 +131,7 @@ function start(root, { angle, turn, gamma, kappa }) {
     const holds = [kappa * gamma < 1 - SAME, gamma < sharp - SAME, gamma < every - SAME];
     lamps[0](holds[0], compare("", kappa, 1 / gamma, holds[0]));
     lamps[1](holds[1], compare("", gamma, sharp, holds[1]));
-    lamps[2](holds[2], compare("γ", gamma, every, holds[2], "c(w)"));
+    lamps[2](holds[2], compare("γ", gamma, every, holds[2], "c(z)"));
     words.textContent = sentence(slope, Math.abs(gamma - every) < SAME, holds);
     const pair = (vector) => `(${vector.map((value) => say(zero(value), 6)).join(", ")})`;
     const length = Math.hypot(...p);
@@ -140,8 +140,8 @@ function start(root, { angle, turn, gamma, kappa }) {
       ["JFB's direction p", pair(p)],
       ["⟨∇, p⟩", say(slope, 6)],
       ["cosine between −∇ and p", length > SAME ? say(zero(-slope / steep / length), 6) : "none, p is 0"],
-      ["c(w), the cosine between w and Gw", say(every, 6)],
-      ["least c(w) of all w, 2√κ/(1+κ)", say(sharp, 6)],
+      ["c(z), the cosine between z and Gz", say(every, 6)],
+      ["least c(z) of all z, 2√κ/(1+κ)", say(sharp, 6)],
       ["1/γ", say(1 / gamma, 6)],
     ]);
   }
