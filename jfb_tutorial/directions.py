@@ -62,26 +62,26 @@ def descent_check(network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Loss) ->
     that of latent × parameters numbers.
 
     Args:
-        network: its own solver and rule play no part.
+        network: its own solver and rule play no part. Frozen parameters count like the others.
         d: the sample, batch size 1.
         y: its target, as `loss` takes it.
         loss: `loss(prediction, y)`, a scalar.
 
     Raises:
-        ValueError: d has another batch size, S shares parameters with Q or R (against Assumption 3.2), or Q and R have none.
+        ValueError: d has another batch size; S shares parameters with Q or R (against Assumption 3.2); Q and R have none; a part
+            uses parameters that the network does not know of; the loss is no scalar with a graph.
         RuntimeError: no fixed point was found to 1e-12.
     """
     case = Linearised(network, d, y, loss)
     g, z, M_T, M_S = case.g, case.z, case.M_T, case.M_S
     gradient = case.flat({"S": M_S @ case.dl, "T": M_T @ z})
     p = -case.flat({"S": M_S @ case.dl, "T": M_T @ g})
-    # of MᵀM and of Mᵀ gradient, block by block
-    blocks = [M_T] + ([M_S] if M_S.numel() else [])
-    spectra = [_spectrum(M.T @ M) for M in blocks]
+    # block by block: the extreme singular values of M, and Mᵀ gradient
+    spectra = [_spectrum(M) for M in [M_T] + ([M_S] if M_S.numel() else [])]
     image = torch.cat([M_T.T @ (M_T @ z)] + ([M_S.T @ (M_S @ case.dl)] if M_S.numel() else []))
     low, high = min(low for low, _ in spectra), max(high for _, high in spectra)
-    full = low > len(image) * torch.finfo(torch.float64).eps * high
-    kappa, kappa_T = (high / low if full else math.inf), _kappa(*spectra[0])
+    full = low > _SMALL * max(len(gradient), len(image)) * high
+    kappa, kappa_T = (_kappa(low, high) if full else math.inf), _kappa(*spectra[0])
     gamma = torch.linalg.matrix_norm(case.dT, 2).item()
     return DescentCheck(
         gradient=gradient,
@@ -93,7 +93,7 @@ def descent_check(network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Loss) ->
         kappa_T=kappa_T,
         assumption_holds=full and kappa * gamma < 1,
         sharp_holds=full and gamma < 2 * math.sqrt(kappa_T) / (1 + kappa_T),
-        bound=-(1 / high - gamma / low) * (image @ image).item() if full else math.inf,
+        bound=-(1 / high**2 - gamma / low**2) * (image @ image).item() if full else math.inf,
     )
 
 
@@ -151,11 +151,7 @@ def phantom_check(network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Loss, ru
     case = Linearised(network, d, y, loss)
     with torch.enable_grad():
         A = case.theta_T_rows(rule(case.T, case.u))
-    sigma = torch.linalg.svdvals(case.M_T)
-    largest = sigma[0].item()
-    smallest = sigma[-1].item() if case.M_T.shape[0] >= case.M_T.shape[1] else 0.0
-    if smallest <= max(case.M_T.shape) * torch.finfo(torch.float64).eps * largest:
-        smallest = 0.0
+    smallest, largest = _spectrum(case.M_T)
     threshold = smallest**2 / largest if largest else 0.0
     tol = getattr(rule, "tol", 0.0)
     if tol and tol > threshold / 10:
@@ -179,15 +175,19 @@ def phantom_check(network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Loss, ru
     )
 
 
-def _spectrum(gram: Tensor) -> tuple[float, float]:
-    """The smallest and the largest eigenvalue; the smallest is 0 if it is nothing but rounding."""
-    values = torch.linalg.eigvalsh(gram)
-    low, high = values[0].item(), values[-1].item()
-    return (low if low > len(gram) * torch.finfo(gram.dtype).eps * high else 0.0), high
+_SMALL = torch.finfo(torch.float64).eps
+
+
+def _spectrum(M: Tensor) -> tuple[float, float]:
+    """The smallest and the largest singular value of M `(p, n)`; the smallest is 0 with p < n, or if it is but rounding."""
+    values = torch.linalg.svdvals(M)
+    low, high = values[-1].item(), values[0].item()
+    return (low if len(M) >= M.shape[1] and low > _SMALL * max(M.shape) * high else 0.0), high
 
 
 def _kappa(low: float, high: float) -> float:
-    return high / low if low > 0 else math.inf
+    """κ(MᵀM) from the singular values of M."""
+    return (high / low) ** 2 if low > 0 else math.inf
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:

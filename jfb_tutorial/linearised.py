@@ -65,11 +65,17 @@ class Linearised:
             self.u = _solved(self.T, start)
             u = self.u.clone().requires_grad_()
             v = self.T(u)
+            _refuse_strangers("Q or R", v, u, self._theta_T, self._theta_S)
             self.dT, self.M_T = _derivative(v, [u]), _derivative(v, self._theta_T)
             prediction = network.S(u)
+            _refuse_strangers("S", prediction, u, self._theta_S, self._theta_T)
             self.dS, self.M_S = _derivative(prediction, [u]), _derivative(prediction, self._theta_S)
             output = prediction.detach().requires_grad_()
-            self.dl = _grad(loss(output, y), [output])
+            value = (copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else loss)(output, y)
+            if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+                what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+                raise ValueError(f"loss must return a scalar tensor with a graph, got {what}; reduce it by mean or sum")
+            self.dl = _grad(value.reshape(()), [output])
 
     @property
     def M(self) -> Tensor:
@@ -96,7 +102,23 @@ class Linearised:
         for name, theta in (("S", self._theta_S), ("T", self._theta_T)):
             sizes = [parameter.numel() for parameter in theta]
             parts |= dict(zip(map(id, theta), blocks[name].split(sizes) if sizes else (), strict=True))
-        return torch.cat([parts[id(parameter)] for parameter in self._parameters])
+        return torch.cat([parts.get(id(p), torch.zeros(p.numel(), dtype=torch.float64)) for p in self._parameters])
+
+
+def _refuse_strangers(name: str, value: Tensor, u: Tensor, own: list[Tensor], others: list[Tensor]) -> None:
+    """Refuse parameters that reach `value` through a closure, which `network.parameters()` would miss."""
+    known, stack, seen = {id(p) for p in own} | {id(u)}, [value.grad_fn], set()
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) not in known:
+            if any(leaf is p for p in others):
+                raise ValueError(f"{name} must not use a parameter of the other part: that breaks Assumption 3.2")
+            raise ValueError(f"{name} uses a parameter that the network does not know of; make it a torch.nn.Module")
+        stack.extend(parent for parent, _ in node.next_functions)
 
 
 def _derivative(v: Tensor, inputs: list[Tensor]) -> Tensor:

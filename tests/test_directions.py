@@ -420,6 +420,47 @@ def test_bad_input(make, error, message):
             check()
 
 
+def test_rank_is_judged_by_singular_values():
+    found = theory.descent_check(
+        affine(torch.zeros(2, 2), [[1.0, 0], [0, 1e-8]]), torch.zeros(1, 2), torch.ones(1, 2), linear_loss
+    )
+    assert found.kappa == pytest.approx(1e16, rel=1e-6)
+    assert found.assumption_holds
+
+
+def test_parameters_that_are_nobodys_get_zeros():
+    network = tanh_network()
+    network.register_parameter("extra", nn.Parameter(torch.ones(3)))
+    found = theory.descent_check(network, torch.randn(1, 3), torch.tensor([0]), nn.functional.cross_entropy)
+    assert found.gradient.numel() == sum(p.numel() for p in network.parameters())
+    assert (found.gradient[:3] == 0).all() or (found.gradient[-3:] == 0).all()
+
+
+def test_parameters_behind_a_closure_are_refused():
+    network = tanh_network()
+    stranger = nn.Linear(6, 6).double()
+    tied = ImplicitNetwork(network.Q, network.R, lambda u: u @ network.R.linear.weight.double().T)
+    for make, message in (
+        (lambda: ImplicitNetwork(network.Q, network.R, lambda u: stranger(u)), "S uses a parameter that the network"),
+        (lambda: ImplicitNetwork(network.Q, lambda u, q: 0.1 * stranger(u) + q, network.S), "Q or R uses a parameter"),
+        (lambda: tied, "S uses a parameter"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            theory.descent_check(make(), torch.randn(1, 3), torch.tensor([0]), nn.functional.cross_entropy)
+
+
+@pytest.mark.parametrize(
+    "loss", [nn.CrossEntropyLoss(reduction="none"), lambda p, y: 1.0, lambda p, y: p.detach().sum()]
+)
+def test_a_loss_that_is_none(loss):
+    network = tanh_network()
+    if isinstance(loss, nn.Module):  # of one sample it is one number, and fine
+        theory.descent_check(network, torch.randn(1, 3), torch.tensor([0]), loss)
+        loss = nn.MSELoss(reduction="none")
+    with pytest.raises(ValueError, match="loss must return a scalar tensor with a graph"):
+        theory.descent_check(network, torch.randn(1, 3), torch.zeros(1, 4), loss)
+
+
 # Phantom gradient, Theorem 1
 
 

@@ -16,7 +16,7 @@ from importlib.resources import files
 
 from .._checks import flag, integer
 
-__all__ = ["Explorer", "cobweb", "contraction", "descent"]
+__all__ = ["Explorer", "cobweb", "contraction", "descent", "phantom"]
 
 
 _ALIVE = "The figure answers to the hand where its script runs: on the web page, or after this cell has run."
@@ -152,6 +152,58 @@ def descent(
         "directions that descend. As long as γ < 2√κ/(1 + κ), the ellipse stays on the side of descent for every gradient; "
         "beyond, there are a gradient and a Jacobian for which p does not descend. Assumption 3.3 of the paper, κ < 1/γ, asks "
         "for more than that. " + _ALIVE,
+        parameters=parameters,
+    )
+
+
+def phantom(
+    k: int = 5,
+    damping: float = 0.5,
+    gamma: float = 0.9,
+    symmetry: float = 1.0,
+    kappa: float = 10.0,
+) -> Explorer:
+    """Phantom gradients of k terms and damping λ: a map of their cosine with the true gradient, and where the conditions hold.
+
+    J is normal on R²⁴, with the eigenvalues μ = γ (cos θ ± i (1 − symmetry) sin θ), θ = π/24, 3π/24, …, 23π/24, and
+    B = λJ + (1 − λ)I. With a diagonal M of κ(MᵀM) = kappa and a fixed adjoint w, the true gradient is M w, the phantom gradient
+    M (w − w Bᵏ). The paper's condition is ‖Bᵏ‖ < 1/kappa, the sharp one ‖Bᵏ‖ < 2√kappa/(1 + kappa). JFB is k = 1, λ = 1.
+
+    Args:
+        k: terms of the cell selected at the beginning, in [1, 20].
+        damping: its λ, one of 0.05, 0.10, …, 1.00; another number is refused, not rounded.
+        gamma: radius of the spectrum of J at the beginning, in [0, 0.99].
+        symmetry: 1 is a symmetric J, with real eigenvalues, 0 is γ times an orthogonal matrix; in [0, 1].
+        kappa: condition number of MᵀM at the beginning, in [1, 100].
+
+    Raises:
+        TypeError: k is no integer.
+        ValueError: a parameter is outside its range, or damping between two rows of the map.
+    """
+    k = integer("k", k, 1, "the slider goes from 1 to 20")
+    parameters = {
+        "k": k,
+        "damping": float(damping),
+        "gamma": float(gamma),
+        "symmetry": float(symmetry),
+        "kappa": float(kappa),
+    }
+    ranges = {"k": (1, 20), "damping": (0.05, 1), "gamma": (0, 0.99), "symmetry": (0, 1), "kappa": (1, 100)}
+    _check_ranges(parameters, ranges)
+    row = round(parameters["damping"] * 20)
+    if abs(parameters["damping"] - row / 20) > 1e-9:
+        raise ValueError(
+            f"damping must be one of 0.05, 0.10, …, 1.00, got {parameters['damping']}; the nearest is {row / 20:.2f}"
+        )
+    return Explorer(
+        "phantom",
+        label="Phantom explorer: k terms, damping λ, and the true gradient",
+        words="A map of 400 phantom gradients, of k = 1 to 20 terms from left to right and damping λ = 0.05 to 1 from bottom to "
+        "top; the colour of a cell is the cosine between its phantom gradient and the true one. JFB is the upper left corner, "
+        "k = 1 and λ = 1. For k = 1 damping only scales: all λ have the same cosine. With more terms the largest cosine may "
+        "belong to a λ below 1, although here no damping makes ‖Bᵏ‖ smaller. Dots mark the cells where the paper's condition "
+        "‖Bᵏ‖ < 1/κ holds, open circles those where only the sharp one holds, ‖Bᵏ‖ < 2√κ/(1 + κ). A second drawing shows the "
+        "eigenvalues of J and how damping pulls them towards 1. " + _ALIVE,
         parameters=parameters,
     )
 
