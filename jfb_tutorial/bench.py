@@ -102,8 +102,8 @@ class Comparison:
         titles = "".join(f'<th scope="col">{cell}</th>' for cell in head)
         return (
             "<style>.jfb-bench{border-collapse:collapse;font-variant-numeric:tabular-nums}.jfb-bench th,.jfb-bench td"
-            "{text-align:right;padding:.15em .5em;border:0;border-bottom:1px solid rgba(128,128,128,.35);background:transparent}"
-            ".jfb-bench th:first-child{text-align:left;font-weight:normal}</style>"
+            "{text-align:right;padding:.15em .5em;border:0;border-bottom:1px solid rgba(128,128,128,.35);background:transparent;"
+            "white-space:nowrap}.jfb-bench th:first-child{text-align:left}.jfb-bench tbody th{font-weight:normal}</style>"
             f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="backward rules compared">'
             f'<table class="jfb-bench"><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table></div>'
         )
