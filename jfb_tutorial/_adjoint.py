@@ -75,7 +75,7 @@ def with_adjoint(
     u = constant(u_star)
     if not torch.is_grad_enabled():
         return recorded(T, u, "u_star")
-    u = u.clone().requires_grad_()
+    u.requires_grad_()  # a tensor of its own: u_star is not touched
     v = torch.compiler.disable(recorded)(T, u, "u_star") if twice else recorded(T, u, "u_star")
     if not _reaches_other_leaves(v, u):
         return v.detach()

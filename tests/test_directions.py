@@ -131,6 +131,20 @@ def test_descent_check_leaves_the_network_alone():
         assert value.dtype == before[name].dtype
 
 
+def test_descent_check_measures_in_eval_mode():
+    torch.manual_seed(0)
+    network = tanh_network()
+    network.Q = nn.Sequential(nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Dropout(0.5)).train()
+    network.Q[1].running_mean += 0.3
+    d, y = torch.randn(1, 3), torch.tensor([1])
+    found = theory.descent_check(network, d, y, nn.functional.cross_entropy)
+    evaluated = theory.descent_check(network.eval(), d, y, nn.functional.cross_entropy)
+    assert torch.equal(found.gradient, evaluated.gradient)
+    M_T, _, J, dS, c = pieces(network, d, y, nn.functional.cross_entropy)
+    w = torch.linalg.solve((torch.eye(6, dtype=torch.float64) - J).T, dS.T @ c)
+    torch.testing.assert_close(found.gradient[: len(M_T)], M_T @ w, rtol=1e-9, atol=1e-12)
+
+
 def test_the_exact_gradient_of_the_check_is_that_of_the_exact_rule(case):
     network, d, y = case
     found = theory.descent_check(network, d, y, nn.functional.cross_entropy)
