@@ -440,7 +440,7 @@ def test_a_gradient_that_is_not_finite_passes_through_for_a_scaler_to_see():
 
 def test_an_operator_that_ignores_u():
     b = torch.ones(3, requires_grad=True)
-    for rule in RULES:
+    for rule in [*RULES, ImplicitDifferentiation("cg")]:
         (g,) = torch.autograd.grad(rule(lambda u: b.expand(2, 3) * 2, torch.zeros(2, 3)).sum(), b)
         if isinstance(rule, NeumannSeries | UnrolledPhantom):  # λ (1 + (1 − λ) + (1 − λ)²) of it
             g = g / 0.875

@@ -371,3 +371,11 @@ def test_samples_that_are_strongly_coupled(solver, gamma):
     solution = solver(tol=1e-8, max_steps=3000)(lambda u: Q @ torch.tanh(u) + x, torch.zeros_like(x))
     assert solution.converged.all()
     assert solution.u.shape == x.shape
+
+
+def test_a_residual_equal_to_the_tolerance_meets_it():
+    for relative, u0 in ((False, 0.0), (True, 0.5)):  # T(u) = u + ½: a residual of ½, and T(½) = 1
+        solver = FixedPointIteration(tol=0.5, max_steps=3, relative=relative)
+        solution = solver(lambda u: u + 0.5, torch.tensor([[u0]]))
+        assert solution.converged.all()
+        assert solution.steps.tolist() == [1]
