@@ -1,5 +1,6 @@
 """What several tests share: the built site, and a real browser that cannot reach any other host."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -91,3 +92,70 @@ def grave_violations(page) -> list[str]:
         for violation in violations
         if violation["impact"] in ("serious", "critical")
     ]
+
+
+# What the tests of the explorers share
+
+
+@pytest.fixture
+def show_explorers(open_page, tmp_path):
+    """Opens a page with these explorers and nothing else, from disk; returns the first figure."""
+
+    def show(*figures, dark=False, width=1280, motion="no-preference", touch=False):
+        page_file = tmp_path / f"{len(list(tmp_path.iterdir()))}.html"
+        look = "background: #121212; color: #ddd" if dark else "background: #fff; color: #222"
+        markup = "".join(figure._repr_html_() for figure in figures)
+        page_file.write_text(
+            '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+            f'<title>explorer</title><body style="{look}; font: 16px sans-serif"><main><h1>Explorer</h1>'
+            f'{markup}<div style="height: 900px"></div></main></body></html>'
+        )
+        page = open_page(page_file, width=width, motion=motion, touch=touch)
+        if dark:
+            page.evaluate("document.documentElement.dataset.theme = 'dark'")
+        return page.locator(".jfb-explorer").first
+
+    return show
+
+
+@pytest.fixture
+def inserted_twice(open_page, tmp_path):
+    """The figures of a page into which the HTML is put as Jupyter and Colab put an output: the scripts run as new elements."""
+
+    def insert(explorer):
+        page_file = tmp_path / "notebook.html"
+        markup = json.dumps(explorer._repr_html_()).replace("</", "<\\/")
+        page_file.write_text(
+            f"""<!doctype html><html lang="en"><title>output</title><body><div></div><div></div><script>
+            for (const host of document.querySelectorAll("div")) {{
+              host.innerHTML = {markup};
+              host.querySelectorAll("script").forEach((old) => {{
+                const script = document.createElement("script");
+                script.textContent = old.textContent;
+                old.replaceWith(script);
+              }});
+            }}</script></body></html>"""
+        )
+        figures = open_page(page_file).locator(".jfb-explorer")
+        assert figures.count() == 2
+        return figures
+
+    return insert
+
+
+def words(figure):
+    """What an explorer says, without the joiners that keep it from breaking."""
+    return figure.locator(".jfb-words").inner_text().replace("\u2060", "")
+
+
+def slider(figure, name):
+    return figure.locator(f'input[name="{name}"]')
+
+
+def number(text):
+    """A number as an explorer writes it."""
+    text = text.replace("−", "-").replace("∞", "inf")
+    if "·10" in text:
+        mantissa, exponent = text.split("·10")
+        return float(mantissa) * 10.0 ** int(exponent.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")))
+    return float(text)

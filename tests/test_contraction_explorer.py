@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import grave_violations
+from conftest import grave_violations, number, slider, words
 
 from jfb_tutorial import explorers
 
@@ -13,31 +13,13 @@ SLIDERS = ("re", "im", "c", "start", "steps")
 
 
 @pytest.fixture
-def show(open_page, tmp_path):
+def show(show_explorers):
     """Opens a page with one explorer; returns its figure."""
 
     def show(*, dark=False, width=1280, motion="no-preference", touch=False, **parameters):
-        page_file = tmp_path / f"{len(list(tmp_path.iterdir()))}.html"
-        look = "background: #121212; color: #ddd" if dark else "background: #fff; color: #222"
-        page_file.write_text(
-            '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-            f'<title>explorer</title><body style="{look}; font: 16px sans-serif"><main><h1>Explorer</h1>'
-            f"{explorers.contraction(**parameters)._repr_html_()}</main></body></html>"
-        )
-        page = open_page(page_file, width=width, motion=motion, touch=touch)
-        if dark:
-            page.evaluate("document.documentElement.dataset.theme = 'dark'")
-        return page.locator(".jfb-explorer")
+        return show_explorers(explorers.contraction(**parameters), dark=dark, width=width, motion=motion, touch=touch)
 
     return show
-
-
-def words(figure):
-    return figure.locator(".jfb-words").inner_text()
-
-
-def slider(figure, name):
-    return figure.locator(f'input[name="{name}"]')
 
 
 def value(figure, name):
@@ -46,15 +28,6 @@ def value(figure, name):
 
 def matrix(re, im, c):
     return np.array([[re, im + c], [-(im**2) / (im + c) if im + c else 0.0, re]])
-
-
-def number(text):
-    """A number as the page writes it."""
-    text = text.replace("−", "-")
-    if "·10" in text:
-        mantissa, exponent = text.split("·10")
-        return float(mantissa) * 10.0 ** int(exponent.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")))
-    return float(text)
 
 
 def said(figure, name):

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import grave_violations
+from conftest import grave_violations, number, slider, words
 
 from jfb_tutorial import explorers
 
@@ -17,45 +17,18 @@ FEWEST = "fewest products with the sharp condition"
 
 
 @pytest.fixture
-def show(open_page, tmp_path):
+def show(show_explorers):
     """Opens a page with explorers; returns the first figure."""
 
     def show(*settings, dark=False, width=1280, touch=False, **parameters):
-        page_file = tmp_path / f"{len(list(tmp_path.iterdir()))}.html"
-        look = "background: #121212; color: #ddd" if dark else "background: #fff; color: #222"
-        markup = "".join(explorers.phantom(**setting)._repr_html_() for setting in settings or [parameters])
-        page_file.write_text(
-            '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-            f'<title>explorer</title><body style="{look}; font: 16px sans-serif"><main><h1>Explorer</h1>'
-            f'{markup}<div style="height: 900px"></div></main></body></html>'
-        )
-        page = open_page(page_file, width=width, touch=touch)
-        if dark:
-            page.evaluate("document.documentElement.dataset.theme = 'dark'")
-        return page.locator(".jfb-explorer").first
+        figures = [explorers.phantom(**setting) for setting in settings or [parameters]]
+        return show_explorers(*figures, dark=dark, width=width, touch=touch)
 
     return show
 
 
-def words(figure):
-    return figure.locator(".jfb-words").inner_text().replace("\u2060", "")
-
-
-def slider(figure, name):
-    return figure.locator(f'input[name="{name}"]')
-
-
 def cell(figure):
     return int(slider(figure, "k").input_value()), float(slider(figure, "damping").input_value())
-
-
-def number(text):
-    """A number as the page writes it."""
-    text = text.replace("−", "-")
-    if "·10" in text:
-        mantissa, exponent = text.split("·10")
-        return float(mantissa) * 10.0 ** int(exponent.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")))
-    return float(text)
 
 
 READ = r"""(figure) => {
@@ -487,23 +460,8 @@ def test_no_serious_accessibility_violation(show, dark, width):
     assert figure.locator(".jfb-words").get_attribute("role") == "status"
 
 
-def test_it_works_where_a_notebook_inserts_it_twice(open_page, tmp_path):
-    """Jupyter and Colab put an output's HTML into the page and run its scripts afterwards, as new elements."""
-    page_file = tmp_path / "notebook.html"
-    markup = json.dumps(explorers.phantom(k=3, damping=0.9)._repr_html_()).replace("</", "<\\/")
-    page_file.write_text(
-        f"""<!doctype html><html lang="en"><title>output</title><body><div></div><div></div><script>
-        for (const host of document.querySelectorAll("div")) {{
-          host.innerHTML = {markup};
-          host.querySelectorAll("script").forEach((old) => {{
-            const script = document.createElement("script");
-            script.textContent = old.textContent;
-            old.replaceWith(script);
-          }});
-        }}</script></body></html>"""
-    )
-    figures = open_page(page_file).locator(".jfb-explorer")
-    assert figures.count() == 2
+def test_it_works_where_a_notebook_inserts_it_twice(inserted_twice):
+    figures = inserted_twice(explorers.phantom(k=3, damping=0.9))
     for figure in figures.all():
         assert figure.locator("svg").count() == 3
         assert figure.get_by_role("slider").count() == 6

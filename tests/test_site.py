@@ -237,24 +237,8 @@ def test_the_cobweb_says_everything_without_colour_or_script(open_page, site, br
     context.close()
 
 
-def test_the_cobweb_works_where_a_notebook_inserts_it(open_page, tmp_path):
-    """Jupyter and Colab put an output's HTML into the page and run its scripts afterwards, as new elements."""
-    page_file = tmp_path / "notebook.html"
-    markup = json.dumps(explorers.cobweb(d=0.4)._repr_html_()).replace("</", "<\\/")
-    page_file.write_text(
-        f"""<!doctype html><html lang="en"><title>output</title><body><div></div><div></div><script>
-        for (const host of document.querySelectorAll("div")) {{
-          host.innerHTML = {markup};
-          host.querySelectorAll("script").forEach((old) => {{
-            const script = document.createElement("script");
-            script.textContent = old.textContent;
-            old.replaceWith(script);
-          }});
-        }}</script></body></html>"""
-    )
-    page = open_page(page_file)
-    figures = page.locator(".jfb-explorer")
-    assert figures.count() == 2
+def test_the_cobweb_works_where_a_notebook_inserts_it(inserted_twice):
+    figures = inserted_twice(explorers.cobweb(d=0.4))
     figures.nth(1).get_by_role("button", name="+ Step").click()
     assert figures.nth(1).get_by_role("slider", name="steps = 7").count() == 1
     assert figures.nth(0).get_by_role("slider", name="steps = 6").count() == 1
