@@ -59,7 +59,7 @@ class ImplicitDifferentiation:
     checkpoint around the network recomputes it each time.
 
     Args:
-        solver: "gmres", started afresh every 50 steps, for which it keeps 51 vectors of the size of the latent; "bicgstab";
+        solver: "gmres", started afresh every 50 steps, with up to 51 vectors of the size of the latent; "bicgstab";
             "neumann", the series (22) summed until the tolerance is met; "cg", the paper's conjugate gradients on the
             normal equations (74), which need the backward pass of T to be differentiable.
         tol: relative to ‖g‖₂, in (0, 1).
