@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from ._checks import latent
+from ._jacobian import graph_nodes
 from .iteration import eager, recorded
 
 __all__ = ["Tally", "tally"]
@@ -99,17 +100,8 @@ def _reaches_other_leaves(v: Tensor, u: Tensor) -> bool:
     """Whether a gradient of v would reach anything but u."""
     if v.grad_fn is None:
         return v.requires_grad and v is not u
-    stack, seen = [v.grad_fn], set()
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        # a function written in Python may hold parameters that the graph does not show (reentrant checkpoints do)
-        if getattr(node, "variable", u) is not u or isinstance(node, BackwardCFunction):
-            return True
-        stack.extend(parent for parent, _ in node.next_functions)
-    return False
+    # a function written in Python may hold parameters that the graph does not show (reentrant checkpoints do)
+    return any(getattr(node, "variable", u) is not u or isinstance(node, BackwardCFunction) for node in graph_nodes(v))
 
 
 def counted_products(*pair):

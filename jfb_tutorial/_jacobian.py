@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -61,6 +61,17 @@ def _record(v: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None]:
         if image is not None and not image.requires_grad:
             raise TypeError(f"{_ONCE}; is it once_differentiable?")
         return w, image
+
+
+def graph_nodes(v: Tensor) -> Iterator:
+    """Every node of the graph of v, once; those of leaves have the leaf as `variable`."""
+    stack, seen = [v.grad_fn], set()
+    while stack:
+        node = stack.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            stack.extend(parent for parent, _ in node.next_functions)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ._jacobian import graph_nodes
 from .accelerated import Anderson
 from .iteration import FixedPointIteration
 from .network import ImplicitNetwork
@@ -107,18 +108,14 @@ class Linearised:
 
 def _refuse_strangers(name: str, value: Tensor, u: Tensor, own: list[Tensor], others: list[Tensor]) -> None:
     """Refuse parameters that reach `value` through a closure, which `network.parameters()` would miss."""
-    known, stack, seen = {id(p) for p in own} | {id(u)}, [value.grad_fn], set()
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+    known = {id(p) for p in own} | {id(u)}
+    for node in graph_nodes(value):
         leaf = getattr(node, "variable", None)
-        if leaf is not None and id(leaf) not in known:
-            if any(leaf is p for p in others):
-                raise ValueError(f"{name} must not use a parameter of the other part: that breaks Assumption 3.2")
-            raise ValueError(f"{name} uses a parameter that the network does not know of; make it a torch.nn.Module")
-        stack.extend(parent for parent, _ in node.next_functions)
+        if leaf is None or id(leaf) in known:
+            continue
+        if any(leaf is p for p in others):
+            raise ValueError(f"{name} must not use a parameter of the other part: that breaks Assumption 3.2")
+        raise ValueError(f"{name} uses a parameter that the network does not know of; make it a torch.nn.Module")
 
 
 def _derivative(v: Tensor, inputs: list[Tensor]) -> Tensor:
