@@ -12,7 +12,7 @@ from ._jacobian import buffers_kept
 from .gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom, tally
 from .network import ImplicitNetwork
 
-__all__ = ["RULES", "Comparison", "Row", "compare", "saved_bytes"]
+__all__ = ["RULES", "Comparison", "Row", "compare", "name", "saved_bytes"]
 
 RULES = (
     ImplicitDifferentiation("gmres"),
@@ -137,8 +137,7 @@ def compare(
         RuntimeError: the reference, or a rule, fails to solve its system.
     """
     parts = [part for part in (network.Q, network.R) if isinstance(part, torch.nn.Module)]
-    theta = {id(p): p for part in parts for p in part.parameters() if p.requires_grad}
-    theta = list(theta.values())
+    theta = list(dict.fromkeys(p for part in parts for p in part.parameters() if p.requires_grad))
     if not theta:
         raise ValueError("network must have parameters in Q or R that require a gradient: there is nothing to compare")
     with buffers_kept(network):
@@ -204,11 +203,15 @@ class saved_bytes:
 
 
 def name(rule: Callable) -> str:
-    """A rule in a few words, such as `NeumannSeries, 5, λ = 0.5`."""
-    words = {
-        "ImplicitDifferentiation": lambda: f"exact, {rule.solver}" + (" per sample" if rule.per_sample else ""),
-        "NeumannSeries": lambda: f"NeumannSeries({rule.terms}), λ = {rule.damping:g}",
-        "UnrolledPhantom": lambda: f"UnrolledPhantom({rule.steps}), λ = {rule.damping:g}",
-        "Unrolled": lambda: f"Unrolled({rule.steps})",
-    }
-    return words.get(type(rule).__name__, lambda: repr(rule).removesuffix("()"))()
+    """A rule in a few words, such as `NeumannSeries(5), λ = 0.5`."""
+    match rule:
+        case ImplicitDifferentiation():
+            return f"exact, {rule.solver}" + (" per sample" if rule.per_sample else "")
+        case NeumannSeries():
+            return f"NeumannSeries({rule.terms}), λ = {rule.damping:g}"
+        case UnrolledPhantom():
+            return f"UnrolledPhantom({rule.steps}), λ = {rule.damping:g}"
+        case Unrolled():
+            return f"Unrolled({rule.steps})"
+        case _:
+            return repr(rule).removesuffix("()")

@@ -143,6 +143,23 @@ def inserted_twice(open_page, tmp_path):
     return insert
 
 
+@pytest.fixture
+def words_without_script(browser, tmp_path):
+    """What an explorer says in a page that runs no script."""
+
+    def read(explorer):
+        page_file = tmp_path / "plain.html"
+        page_file.write_text(f"<!doctype html><meta charset=utf-8><body>{explorer._repr_html_()}</body>")
+        context = browser.new_context(java_script_enabled=False)
+        page = context.new_page()
+        page.goto(page_file.as_uri())
+        text = words(page)
+        context.close()
+        return text
+
+    return read
+
+
 def words(figure):
     """What an explorer says, without the joiners that keep it from breaking."""
     return figure.locator(".jfb-words").inner_text().replace("\u2060", "")

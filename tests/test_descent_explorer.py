@@ -391,17 +391,11 @@ def test_it_works_where_a_notebook_inserts_it_twice(inserted_twice):
     check(seen(figures.nth(1)), 40, 11, 0.9, 4)
 
 
-def test_it_says_what_it_shows_without_a_script(browser, tmp_path):
+def test_it_says_what_it_shows_without_a_script(words_without_script):
     explorer = explorers.descent()
     assert explorer.label == "Descent explorer: JFB's direction p and the gradient"
     assert "the ellipse stays on the side of descent for every gradient" in repr(explorer)
-    page_file = tmp_path / "plain.html"
-    page_file.write_text(f"<!doctype html><meta charset=utf-8><body>{explorer._repr_html_()}</body>")
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(page_file.as_uri())
-    assert "The figure answers to the hand where its script runs" in page.locator(".jfb-words").inner_text()
-    context.close()
+    assert "The figure answers to the hand where its script runs" in words_without_script(explorer)
 
 
 def test_its_markup_is_one_script_and_always_the_same():

@@ -471,17 +471,11 @@ def test_it_works_where_a_notebook_inserts_it_twice(inserted_twice):
     check(seen(figures.nth(1)), **{**DEFAULTS, "k": 4, "damping": 0.9})
 
 
-def test_it_says_what_it_shows_without_a_script(browser, tmp_path):
+def test_it_says_what_it_shows_without_a_script(words_without_script):
     explorer = explorers.phantom()
     assert explorer.label == "Phantom explorer: k terms, damping λ, and the true gradient"
     assert "JFB is the upper left corner" in repr(explorer)
-    page_file = tmp_path / "plain.html"
-    page_file.write_text(f"<!doctype html><meta charset=utf-8><body>{explorer._repr_html_()}</body>")
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(page_file.as_uri())
-    assert "The figure answers to the hand where its script runs" in page.locator(".jfb-words").inner_text()
-    context.close()
+    assert "The figure answers to the hand where its script runs" in words_without_script(explorer)
 
 
 def test_its_markup_is_one_script_and_always_the_same():
