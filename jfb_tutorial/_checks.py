@@ -73,6 +73,13 @@ def damping(value) -> float:
 def choice(name: str, value, valid) -> str:
     """`value`, if it is one of `valid`; else the error offers the nearest one."""
     if value not in tuple(valid):
-        near = get_close_matches(str(value).lower(), valid, n=1, cutoff=0.0)[0]
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, valid))}, got {value!r}; did you mean {near!r}?")
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, valid))}, got {value!r}; did you mean {nearest(value, valid)!r}?"
+        )
     return value
+
+
+def nearest(value, valid) -> str:
+    """The one of `valid` that is spelt most like `value`, in capitals or not."""
+    lower = {name.lower(): name for name in valid}
+    return lower[get_close_matches(str(value).lower(), lower, n=1, cutoff=0.0)[0]]

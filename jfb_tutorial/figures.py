@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 from cycler import cycler
 from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GREEN", "GREY", "PURPLE", "VERMILION", "Picture", "show", "use_style"]
+__all__ = ["BLUE", "GREEN", "GREY", "PURPLE", "VERMILION", "Picture", "show", "style", "use_style"]
 
 # After Okabe and Ito's palette, told apart with any common colour vision, and darkened until each has a contrast of 4.5 : 1 on
 # white; turned over for the dark theme, each then has it on black.
@@ -51,6 +51,11 @@ _STYLE = {
 def use_style() -> None:
     """Set Matplotlib's defaults to the book's: size, type, colours, dashes."""
     plt.rcParams.update(_STYLE)
+
+
+def style() -> dict:
+    """The book's defaults, for `plt.rc_context`."""
+    return dict(_STYLE)
 
 
 @dataclass(frozen=True)

@@ -31,27 +31,29 @@ DENSE_LIMIT = 4096
 """Unknowns up to which `contraction_factor` builds the Jacobian and takes its SVD."""
 
 
-def contraction_factor(T: Callable[[Tensor], Tensor], u: Tensor) -> float:
+def contraction_factor(T: Callable[[Tensor], Tensor], u: Tensor, *, tol: float = 1e-6) -> float:
     """‖dT/du‖₂ at u, the largest singular value of the Jacobian: the contraction factor γ of JFB (9) near u.
 
     The Jacobian is that of the whole batch, `u.numel()` unknowns, so that coupled samples (batch normalisation) count. Up
     to 4,096 unknowns by a dense SVD, beyond by Lanczos iteration (ARPACK) on JᵀJ; to a relative accuracy of 1e-6, or what u's
-    dtype allows.
+    dtype allows. With a looser `tol` by Lanczos always, which then takes some tens of products and errs downwards.
 
     Measuring leaves a module as it was: if T is one, its buffers (running statistics) are put back. Autocast is switched off.
 
     Args:
         T: maps `(batch, *latent)` to itself; beyond 4,096 unknowns its backward pass must be differentiable too.
         u: `(batch, *latent)`, floating point; the result is computed in its dtype.
+        tol: relative accuracy, > 0.
 
     Raises:
         TypeError, ValueError: u is not a floating-point tensor with a batch dimension, or T changes its shape or dtype, or
             T(u) carries no graph although it depends on u.
         FloatingPointError: the Jacobian has entries that are not finite.
     """
+    positive("tol", tol, "1e-6 is the default")
     apply, transposed = jacobian_products(T, u)
     n = u.numel()
-    if n <= DENSE_LIMIT:
+    if n <= DENSE_LIMIT and (tol <= 1e-6 or n < 32):
         # one row a product; a batch of identity columns would change what batch normalisation does
         J = torch.stack(
             [transposed(row.reshape(u.shape)).flatten() for row in torch.eye(n, dtype=u.dtype, device=u.device)]
@@ -70,7 +72,7 @@ def contraction_factor(T: Callable[[Tensor], Tensor], u: Tensor) -> float:
     _check_finite(math.isfinite(scale))
     if scale == 0:
         return 0.0
-    tolerance = max(1e-6, torch.finfo(u.dtype).eps)
+    tolerance = max(tol, torch.finfo(u.dtype).eps)
     largest = eigsh(LinearOperator((n, n), matvec=normal, dtype="float64"), k=1, which="LA", v0=start, tol=tolerance)[0]
     return scale * math.sqrt(max(float(largest[0]), 0.0))
 

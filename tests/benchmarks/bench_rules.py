@@ -9,13 +9,13 @@ import os
 
 import pytest
 import torch
-from interleaved import ALLOCATOR, interleaved, ratios
 from torch import nn
 
 from jfb_tutorial import theory
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, tally
 from jfb_tutorial.network import ImplicitNetwork
 from jfb_tutorial.solvers import FixedPointIteration
+from jfb_tutorial.timing import ALLOCATOR, interleaved, ratios
 
 N = BATCH = 256
 TOL, MOST = 1e-4, 60

@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 
 import torch
-from interleaved import interleaved, ratios
 from torch import nn
+
+from jfb_tutorial.timing import interleaved, ratios
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "book" / "_ext"))
 from execute import provenance

@@ -1,0 +1,191 @@
+"""`python -m jfb_tutorial train | evaluate | data | bench`: the package from a shell. `--help` after each says all."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import warnings
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from . import architectures, bench, checkpoints, data, records
+from ._checks import choice
+from .batches import generator
+from .curves import curves
+from .evaluation import as_input, evaluate
+from .recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
+from .timing import step_times
+from .training import train
+
+HOW = argparse.ArgumentDefaultsHelpFormatter
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 0
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command with --resume goes on after the last finished epoch", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError, FloatingPointError, RuntimeError) as error:
+        if options.traceback:
+            raise
+        print(f"python -m jfb_tutorial {options.command}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m jfb_tutorial", description="Train and examine implicit networks.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def command(name: str, run, help: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=help, description=help)
+        made.set_defaults(run=run)
+        made.add_argument("--traceback", action="store_true", help="show where in the code an error comes from")
+        return made
+
+    made = command("train", _train, "Train a network and test it once, after the last epoch.")
+    made.add_argument("dataset", help=f"{', '.join(data.DATASETS)}, or an image folder's name")
+    made.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for record.json, model.safetensors, …"
+    )
+    made.add_argument("--scale", default="cpu", metavar="SCALE", help=f"{', '.join(SCALES)}; cpu by default")
+    made.add_argument("--resume", action="store_true", help="go on with the run in DIR, or start it if there is none")
+    made.add_argument("--seeds", type=int, metavar="N", help="train N times, with seeds 0 to N − 1, in DIR/seed-0, …")
+    made.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
+    made.add_argument("--quiet", action="store_true", help="no progress bar and no line an epoch")
+    group = made.add_argument_group(
+        "the recipe", "What is not given is the book's for this data set, network and scale."
+    )
+    for f in fields(Recipe):
+        if f.name == "dataset":
+            continue
+        kind = {"bool": None, "int": int, "float": float, "float | None": float}.get(f.type, str)
+        option = {"action": argparse.BooleanOptionalAction} if kind is None else {"type": kind, "metavar": "X"}
+        group.add_argument(f"--{f.name.replace('_', '-')}", default=None, help=f.metadata["help"], **option)
+
+    made = command("evaluate", _evaluate, "Test the network of a checkpoint.")
+    made.add_argument("checkpoint", type=Path)
+    made.add_argument("--dataset", help="by default the one that it was trained on")
+    made.add_argument("--split", default="test", choices=("train", "test"))
+    made.add_argument("--solver", help="as in Python; by default the one of its recipe")
+    made.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
+
+    made = command("data", _data, "Say which data are there, and fetch what is missing.")
+    made.add_argument("dataset", nargs="*", help=f"{', '.join(data.DATASETS)} by default")
+    made.add_argument("--download", action="store_true", help="fetch what is missing; an interrupted download goes on")
+
+    made = command(
+        "bench", _bench, "Every backward rule at one equilibrium of a network, with the time of a training step."
+    )
+    made.add_argument("network", help=f"{', '.join(architectures.ARCHITECTURES)}, or a checkpoint")
+    made.add_argument("--batch", type=int, default=20, help="random images in the batch (20)")
+    made.add_argument("--rounds", type=int, default=5, help="times each step is timed, in turns (5)")
+    made.add_argument("--rules", nargs="*", help="as in Python; the book's seven by default")
+    made.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
+    return parser
+
+
+def _train(options: argparse.Namespace) -> None:
+    changes = {f.name: getattr(options, f.name) for f in fields(Recipe) if f.name != "dataset"}
+    made = recipe(
+        options.dataset, options.scale, **{name: value for name, value in changes.items() if value is not None}
+    )
+    if options.seeds is not None and options.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, got {options.seeds}")
+    settings = {"resume": options.resume, "device": options.device, "progress": not options.quiet}
+    if options.seeds is None:
+        _tell(train(made, options.out, **settings).record, options.out)
+        return
+    finished = []
+    for seed in range(options.seeds):
+        folder = options.out / f"seed-{seed}"
+        finished.append(train(made.replace(seed=seed), folder, **settings).record)
+        _tell(finished[-1], folder)
+    accuracies = [100 * record["result"]["test_accuracy"] for record in finished]
+    curves(finished).savefig(options.out / "curves.png", dpi=150)
+    spread = f" ± {statistics.stdev(accuracies):.2f} (standard deviation)" if len(accuracies) > 1 else ""
+    print(
+        f"{len(accuracies)} seeds: test accuracy {statistics.mean(accuracies):.2f}%{spread}, "
+        f"from {min(accuracies):.2f} to {max(accuracies):.2f}; curves in {options.out / 'curves.png'}"
+    )
+
+
+def _tell(record: records.Record, folder: Path) -> None:
+    result = record["result"]
+    print(
+        f"{record['config']['dataset']}, seed {record['seed']}: test accuracy {100 * result['test_accuracy']:.2f}% of "
+        f"{result['test_images']:,} images, {record['parameters']:,} parameters, {result['seconds']:.1f} s; in {folder}"
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    network = checkpoints.load_network(options.checkpoint)
+    _, about = checkpoints.load(options.checkpoint)
+    images = data.load(options.dataset or about["recipe"]["dataset"], options.split)
+    network.to(_device(options))
+    found = evaluate(network, images, solver=parse("solver", options.solver, SOLVERS) if options.solver else None)
+    print(f"{images}\n{found}")
+    recorded = about.get("result", {})
+    if images.name == about["recipe"]["dataset"] and options.split == "test" and not options.solver and recorded:
+        print(
+            f"recorded: accuracy {100 * recorded['test_accuracy']:.2f}%, on {about['device']}, "
+            f"torch {about['versions']['torch']}, {about['date']}, commit {about['commit']}"
+        )
+
+
+def _data(options: argparse.Namespace) -> None:
+    print(f"data root: {data.data_root()}")
+    for name in options.dataset or data.DATASETS:
+        for split in ("train", "test"):
+            try:
+                print(data.load(name, split, download=options.download and bool(options.dataset)), f"({split})")
+            except FileNotFoundError as error:
+                if options.dataset:
+                    raise
+                print(f"{name} is not there. {str(error)[str(error).index('Two ways') :]}")
+                break
+    if options.download and not options.dataset:
+        raise ValueError(f"--download needs the names of data sets: {', '.join(data.DATASETS[1:])}")
+
+
+def _bench(options: argparse.Namespace) -> None:
+    if Path(options.network).suffix == ".safetensors":
+        network = checkpoints.load_network(options.network)
+    else:
+        choice("network", options.network, architectures.ARCHITECTURES)
+        torch.manual_seed(0)
+        network = architectures.build(options.network)
+    rules = tuple(parse("rule", text, RULES) for text in options.rules) if options.rules else bench.RULES
+    network.to(_device(options)).eval()  # in train mode every solve would draw other dropout masks
+    noise = generator(0)
+    images = torch.randint(256, (options.batch, *network.Q[0].shape), generator=noise, dtype=torch.uint8)
+    d = as_input(images, network)
+    y = torch.randint(10, (options.batch,), generator=noise).to(d.device)
+    loss = torch.nn.CrossEntropyLoss()
+    print(f"{options.network}, {options.batch} random images, eval mode, {records.device_name(d.device)}")
+    print(bench.compare(network, d, y, loss, rules))
+    seconds = step_times(network, d, y, loss, rules, rounds=options.rounds)
+    base = min(seconds.values())
+    print("\na training step, median of interleaved rounds")
+    for rule, median in seconds.items():
+        print(f"{bench.name(rule):30} {1000 * median:9.1f} ms {median / base:7.2f} times the fastest")
+
+
+def _device(options: argparse.Namespace) -> torch.device:
+    return torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+if __name__ == "__main__":
+    with warnings.catch_warnings():
+        warnings.simplefilter("once", RuntimeWarning)
+        sys.exit(main())

@@ -1,0 +1,101 @@
+"""The folder of a run: what is in it at each moment, so that a run killed at any time can go on.
+
+While a run is under way, `state.json` names the checkpoint of the last epoch that was finished. It is replaced only when that
+checkpoint is on the disk, and the one before is removed only then. `record.json` is written last of all.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from . import checkpoints, records
+from ._processes import Processes
+from .curves import curves
+from .network import ImplicitNetwork
+from .recipes import Recipe
+
+STATE, RECORD, MODEL, CURVES = "state.json", "record.json", "model.safetensors", "curves.png"
+
+
+class Folder:
+    """A run's folder.
+
+    Attributes:
+        finished: whether the run in it is.
+        state: the path and the tensors of its last checkpoint and what goes with them; None if there is none.
+
+    Raises:
+        FileExistsError, ValueError, OSError: see `training.train`.
+    """
+
+    def __init__(self, out: Path, recipe: Recipe, resume: bool, processes: Processes) -> None:
+        self.out, self.recipe, self.writes = out, recipe, processes.rank == 0
+        self.code = records.code_digest()
+        self.finished, self.state = (out / RECORD).is_file(), None
+        under_way = (out / STATE).is_file()
+        if (self.finished or under_way) and not resume:
+            what = "a finished run" if self.finished else "a run under way"
+            raise FileExistsError(f"out: {out} holds {what}; choose another folder, or go on with it by --resume")
+        if self.finished:
+            self._same(records.read(out / RECORD)["config"])
+        elif under_way:
+            self.state = self._load()
+        processes.wait()  # until all have read
+        if self.writes:
+            out.mkdir(parents=True, exist_ok=True)
+            self._tidy(keep=self.state[0] if self.state else None)
+
+    def save(self, epoch: int, tensors: dict, state: dict) -> None:
+        """The checkpoint after an epoch."""
+        if not self.writes:
+            return
+        path = self.out / f"checkpoint-{epoch:04d}.safetensors"
+        checkpoints.save(path, tensors, {"kind": "state", "epoch": epoch})
+        state = {"checkpoint": path.name, "recipe": self.recipe.to_json(), "code": self.code, **state}
+        checkpoints.write(self.out / STATE, (json.dumps(state, indent=1) + "\n").encode())
+        self._tidy(keep=path)
+
+    def finish(self, network: ImplicitNetwork, recipe: Recipe, record: records.Record) -> None:
+        """What a finished run leaves."""
+        if not self.writes:
+            return
+        record["code"] = self.code
+        about = {key: record[key] for key in ("seed", "commit", "versions", "device", "date", "result")}
+        checkpoints.save_network(self.out / MODEL, network, recipe, **about)
+        curves([record]).savefig(self.out / CURVES, dpi=150)
+        records.save(self.out / RECORD, record)
+        self._tidy(keep=None)
+
+    def _load(self):
+        file = self.out / STATE
+        try:
+            state = json.loads(file.read_text(encoding="utf-8"))
+            path = self.out / state["checkpoint"]
+        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{file} is not readable ({error!r}); remove the folder {self.out} and start anew"
+            ) from None
+        self._same(state["recipe"])
+        tensors, _ = checkpoints.load(path)
+        if state["code"] != self.code:  # neither the old code's run nor the new one's
+            self.code = f"{state['code']}, then {self.code}"
+        return path, tensors, state
+
+    def _same(self, config: dict) -> None:
+        """Refuse to go on with a run of another recipe."""
+        own = self.recipe.to_json()
+        differ = [key for key in {**own, **config} if own.get(key) != config.get(key)]
+        if differ:
+            shown = ", ".join(f"{key} was {config.get(key)!r} and is {own.get(key)!r}" for key in differ[:3])
+            raise ValueError(
+                f"the run in {self.out} has another recipe: {shown}; give the same, or choose another folder"
+            )
+
+    def _tidy(self, keep: Path | None) -> None:
+        """Remove checkpoints but one, and what a killed run left half written."""
+        for path in [*self.out.glob("checkpoint-*.safetensors"), *self.out.glob(".*.part")]:
+            if path != keep:
+                path.unlink(missing_ok=True)
+        if keep is None:
+            (self.out / STATE).unlink(missing_ok=True)

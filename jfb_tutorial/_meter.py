@@ -1,0 +1,81 @@
+"""What the steps of a training epoch show, kept on the device until the epoch ends."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .iteration import FixedPointIteration
+from .network import ImplicitNetwork
+
+REMEDY = "lower the learning rate, or look at the residual and the contraction factor of the epochs before"
+
+
+class Meter:
+    """Adds up the steps of one epoch, the first of which is 1."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.sums: dict[str, list[Tensor]] = {}
+        self.maxima: dict[str, list[Tensor]] = {}
+        self.samples = 0
+
+    @torch.no_grad()
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, network: ImplicitNetwork) -> None:
+        """A step: its loss, summed over the samples, and what the network's latest solve was like."""
+        sums = {"loss": loss.detach(), "accuracy": (logits.argmax(dim=1) == labels).sum()}
+        maxima = {}
+        self.samples += len(labels)
+        last = network.last
+        if last is not None:
+            sums |= {
+                "residual_mean": last.residuals[-1].double().sum(),
+                "steps_mean": last.steps.sum(),
+                "unconverged": (~last.converged).sum(),
+            }
+            maxima |= {"residual_worst": last.residuals[-1].max(), "steps_max": last.steps.max()}
+            plain = isinstance(network.solver, FixedPointIteration) and network.solver.check_every == 1
+            if plain and len(last.residuals) > 1:
+                maxima["contraction"] = (last.residuals[1:] / last.residuals[:-1]).max()
+        for kept, new in ((self.sums, sums), (self.maxima, maxima)):
+            for key, value in new.items():
+                kept.setdefault(key, []).append(value.double())
+        if loss.device.type == "cpu":  # where reading costs nothing
+            self.check()
+
+    def latest(self) -> float:
+        """The mean loss of the latest step's samples, about."""
+        return self.sums["loss"][-1].item() * len(self.sums["loss"]) / self.samples
+
+    def check(self) -> None:
+        """FloatingPointError if a loss is not finite."""
+        bad = (~torch.stack(self.sums["loss"]).isfinite()).nonzero()
+        if len(bad):
+            loss = self.sums["loss"][int(bad[0])].item()
+            raise FloatingPointError(
+                f"the loss is {loss} in batch {int(bad[0]) + 1} of epoch {self.epoch}; the checkpoint of the epoch before, "
+                f"if there is one, is good; {REMEDY}"
+            )
+
+    def located(self, error: Exception, batch: int) -> Exception:
+        """An error of a step, numbered from 0, that says where it happened."""
+        where = f"in batch {batch + 1} of epoch {self.epoch}"
+        if where in str(error) or type(error) not in (FloatingPointError, RuntimeError):
+            return error
+        return type(error)(f"{where}: {error}")
+
+    def row(self, add_up, take_largest) -> dict:
+        """The epoch's means and maxima, over all processes: `add_up` and `take_largest` combine a vector of each."""
+        self.check()
+        keys = sorted(self.sums)
+        sums = torch.stack([torch.stack(self.sums[key]).sum() for key in keys])
+        *sums, samples = add_up(torch.cat([sums, sums.new_tensor([self.samples])])).tolist()
+        row = {key: value / samples for key, value in zip(keys, sums, strict=True)}
+        if keys := sorted(self.maxima):
+            largest = take_largest(torch.stack([torch.stack(self.maxima[key]).max() for key in keys])).tolist()
+            row |= {key: value if math.isfinite(value) else None for key, value in zip(keys, largest, strict=True)}
+        if "steps_max" in row:
+            row["steps_max"] = int(row["steps_max"])
+        return row

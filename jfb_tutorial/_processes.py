@@ -1,0 +1,56 @@
+"""The processes that train together, as `torchrun` starts them; most often one."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+class Processes:
+    """This process's number and device, and what it needs of the others. A context: it joins them and leaves them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.world, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+        self.device = device
+        if device.type == "cuda" and self.world > 1:
+            self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        self.joined = False
+
+    def __enter__(self) -> Processes:
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        if self.world > 1 and not distributed.is_initialized():
+            distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            self.joined = True
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.joined:
+            distributed.destroy_process_group()
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """The network, its gradients added up over the processes if there are several."""
+        if self.world == 1:
+            return network
+        return DistributedDataParallel(network, [self.device] if self.device.type == "cuda" else None)
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """The sum over the processes."""
+        return self._combined(values, distributed.ReduceOp.SUM)
+
+    def take_largest(self, values: Tensor) -> Tensor:
+        """The maximum over the processes."""
+        return self._combined(values, distributed.ReduceOp.MAX)
+
+    def _combined(self, values: Tensor, operation) -> Tensor:
+        if self.world > 1:
+            distributed.all_reduce(values, operation)
+        return values
+
+    def wait(self) -> None:
+        """For the others to come to the same point."""
+        if self.world > 1:
+            distributed.barrier()

@@ -1,0 +1,132 @@
+"""Checkpoints: safetensors files that are written whole or not at all, and that say so if they were altered.
+
+A file holds tensors and, in its header, JSON: what they belong to, and a digest of both. Nothing in it can run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from .architectures import build
+from .network import ImplicitNetwork
+from .recipes import Recipe
+
+__all__ = ["load", "load_network", "restore", "save", "save_network", "write"]
+
+FORMAT = "jfb_tutorial 1"
+
+
+def write(path: Path, content: bytes) -> None:
+    """Put `content` at `path`, whole or not at all; also after a power cut there is either the old file or the new one.
+
+    Raises:
+        OSError: it could not be written; what was at `path` is as it was.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        kept = "what was there before is untouched" if path.exists() else "nothing was left behind"
+        raise OSError(
+            error.errno,
+            f"could not write {path} of {len(content) / 2**20:.1f} MiB ({error.strerror}); {kept}. Free some space, then go on",
+        ) from error
+
+
+def save(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
+    """Write tensors and what they belong to; see `write` for the errors."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(about, sort_keys=True)
+    header = {"format": FORMAT, "about": text, "digest": _digest(tensors, text)}
+    write(path, to_bytes(tensors, header))
+
+
+def load(path: Path | str) -> tuple[dict[str, Tensor], dict]:
+    """The tensors of a checkpoint, on the CPU, and what they belong to.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is truncated or altered, or not a checkpoint of this package.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}; `train --out DIR` leaves DIR/model.safetensors")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is truncated or no safetensors file ({error}); take another copy of it") from None
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path} was not written by this package (format {header.get('format')!r}, not {FORMAT!r})")
+    if _digest(tensors, header.get("about", "")) != header.get("digest"):
+        raise ValueError(f"{path} was altered after it was written: its digest does not fit; take another copy of it")
+    return tensors, json.loads(header["about"])
+
+
+def save_network(path: Path, network: ImplicitNetwork, recipe: Recipe, **about) -> None:
+    """Write the parameters and buffers of a network, with its recipe."""
+    save(path, network.state_dict(), {"kind": "network", "recipe": recipe.to_json(), **about})
+
+
+def load_network(path: Path | str) -> ImplicitNetwork:
+    """The network of a checkpoint, on the CPU and in eval mode, with the solver that its recipe evaluates with.
+
+    Raises:
+        FileNotFoundError, ValueError: as for `load`, or the checkpoint holds no whole network.
+    """
+    tensors, about = load(path)
+    if about.get("kind") != "network":
+        raise ValueError(f"{path} holds the state of a run, not a network; `train --resume` finishes the run")
+    recipe = Recipe.from_json(about["recipe"])
+    network = build(recipe.network, **recipe.arguments)
+    if recipe.precision == "float64":
+        network.double()
+    restore(network, tensors, path)
+    network.solver = recipe.evaluation or recipe.solver or network.solver
+    if not recipe.explicit:
+        network.gradient = recipe.rule
+    return network.eval()
+
+
+def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path | str) -> None:
+    """Load tensors into a module, if they are exactly its own.
+
+    Raises:
+        ValueError: they belong to another network; the message names the first differences.
+    """
+    own = module.state_dict()
+    wrong = [f"{name} is missing" for name in own.keys() - tensors.keys()]
+    wrong += [f"{name} is not in this network" for name in tensors.keys() - own.keys()]
+    wrong += [
+        f"{name} has the shape {tuple(tensors[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    if wrong:
+        more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(f"{path} is a checkpoint of another network: {', '.join(sorted(wrong)[:3])}{more}")
+    module.load_state_dict(tensors)
+
+
+def _digest(tensors: dict[str, Tensor], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

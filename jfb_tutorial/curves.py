@@ -1,0 +1,86 @@
+"""The curves of training runs, drawn from their records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .figures import BLUE, GREEN, GREY, VERMILION, style
+from .records import Record
+
+__all__ = ["curves"]
+
+PANELS = (
+    ("loss", "log", (("loss", "training", BLUE, "-"), ("validation_loss", "held out", VERMILION, "--"))),
+    (
+        "error (%)",
+        "log",
+        (
+            ("accuracy", "training", BLUE, "-"),
+            ("validation_accuracy", "held out", VERMILION, "--"),
+            ("test_accuracy", "test", GREEN, "-."),
+        ),
+    ),
+    ("residual", "log", (("residual_worst", "worst sample", VERMILION, "--"), ("residual_mean", "mean", BLUE, "-"))),
+    (
+        "Lipschitz constant of T",
+        "linear",
+        (
+            ("gamma", "‖∂T/∂u‖₂ at u*", BLUE, "-"),
+            ("contraction", "seen on the way", VERMILION, "--"),
+            ("gamma_one_direction", "one direction", GREY, ":"),
+        ),
+    ),
+)
+LEAST_ERROR = 0.05
+"""Errors below, in percent, are drawn here: there is no zero on a logarithmic axis."""
+
+
+def curves(runs: Sequence[Record]) -> Figure:
+    """Loss, error, residual and contraction factor of each epoch; the runs' mean, and a band from the least to the largest.
+
+    Args:
+        runs: records with the same number of epochs, of one recipe with several seeds, say.
+
+    Raises:
+        ValueError: there are none, or they differ in length.
+    """
+    lengths = {len(run["epochs"]) for run in runs}
+    if len(lengths) != 1:
+        raise ValueError(f"runs must be records of equally many epochs, got {sorted(lengths) or 'none'}")
+    epochs = range(1, lengths.pop() + 1)
+    with plt.rc_context(style()):
+        figure, axes = plt.subplots(2, 2, figsize=(7.2, 5), sharex=True)
+        for ax, (title, scale, lines) in zip(axes.flat, PANELS, strict=True):
+            for key, label, colour, dashes in lines:
+                _line(ax, epochs, runs, key, label, colour, dashes)
+            ax.set_title(title, loc="left")
+            if ax.lines:
+                ax.legend(loc="upper right")
+                ax.set_yscale(scale)
+            if scale == "linear":
+                ax.set_ylim(0, 1.7 * max(1, ax.get_ylim()[1]))
+                ax.axhline(1, color=GREY, linewidth=0.8, linestyle="-")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for ax in axes[1]:
+            ax.set_xlabel("epoch")
+        plt.close(figure)
+    return figure
+
+
+def _line(ax, epochs: range, runs: Sequence[Record], key: str, label: str, colour: str, dashes: str) -> None:
+    all_rows = [[row.get(key) for row in run["epochs"]] for run in runs]
+    if any(value is None for rows in all_rows for value in rows):
+        return
+    if "accuracy" in key:  # of the order of 1% at the end: the error shows what happens there
+        all_rows = [[max(100 * (1 - value), LEAST_ERROR) for value in rows] for rows in all_rows]
+    by_epoch = list(zip(*all_rows, strict=True))
+    marker = {"marker": "o"} if len(epochs) < 10 else {}
+    ax.plot(epochs, [sum(v) / len(v) for v in by_epoch], label=label, color=colour, linestyle=dashes, **marker)
+    if len(runs) > 1:
+        ax.fill_between(
+            epochs, [min(v) for v in by_epoch], [max(v) for v in by_epoch], color=colour, alpha=0.2, linewidth=0
+        )

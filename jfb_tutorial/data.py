@@ -1,0 +1,213 @@
+"""Data: whole sets of small images as uint8 tensors, from the files that torchvision downloads, from folders, or built in.
+
+The data root is `$JFB_DATA`, or else a folder in the user's cache. A set `NAME` is looked for there in two forms: as the files of
+torchvision's MNIST, SVHN or CIFAR10, and as an image folder `NAME/{train,test}/<class>/*`. `digits` needs neither: scikit-learn
+brings 1,797 handwritten digits of 8×8 pixels along (Alpaydin and Kaynak 1998).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torchvision import datasets
+from torchvision.datasets import ImageFolder
+
+from . import _download
+from ._checks import choice, integer
+
+__all__ = ["DATASETS", "Images", "data_root", "hold_out", "load"]
+
+DATASETS = ("digits", "mnist", "svhn", "cifar10")
+DIGITS_TEST = 360
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Images:
+    """Images with their labels, all on one device.
+
+    Attributes:
+        name: the dataset's name.
+        images: `(N, channels, height, width)`, uint8.
+        labels: `(N,)`, int64.
+        classes: the names of the labels.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index) -> Images:
+        """The images at `index`, a slice or a tensor of positions."""
+        return replace(self, images=self.images[index], labels=self.labels[index])
+
+    def to(self, device) -> Images:
+        """The same on another device."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def __repr__(self) -> str:
+        size = "×".join(map(str, self.images.shape[1:]))
+        return f"Images({self.name}: {len(self):,} of {size}, {len(self.classes)} classes, on {self.images.device})"
+
+
+def data_root() -> Path:
+    """Where data sets are looked for: `$JFB_DATA`, else `jfb_tutorial` in the user's cache folder."""
+    if os.environ.get("JFB_DATA"):
+        return Path(os.environ["JFB_DATA"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jfb_tutorial"
+
+
+def load(name: str, split: str = "train", *, root: Path | str | None = None, download: bool = False) -> Images:
+    """A data set, whole.
+
+    Args:
+        name: one of `DATASETS`, or the name of an image folder under the root.
+        split: "train" or "test". Those of the digits are ours: 1,437 and 360 images, stratified, the same always.
+        root: where to look; `data_root()` by default.
+        download: fetch what is missing, with a progress bar, going on where an interrupted download stopped.
+
+    Raises:
+        FileNotFoundError: the data are not there; the message says where they were looked for and the two ways to get them.
+        ValueError: an unknown name (the nearest one is offered) or split, damaged files (they are named), or folders whose
+            images differ in size.
+        OSError: the download failed; what has come stays for the next try.
+    """
+    choice("split", split, ("train", "test"))
+    if name == "digits":
+        return _digits(split)
+    root = data_root() if root is None else Path(root).expanduser()
+    folder = root / name / split
+    if name not in DATASETS and not (name and folder.parent.is_dir()):
+        known = sorted({*DATASETS, *(path.parent.name for path in root.glob("*/train"))})
+        try:
+            choice("dataset", name, known)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} An image folder would be {root / (name or 'NAME')}/{{train,test}}/<class>/*"
+            ) from None
+    if download and name in DATASETS:
+        _download.fetch(name, root)
+    if name in DATASETS and (missing := _download.missing(name, split, root)) != _download.all_files(name, split, root):
+        return _torchvision(name, split, root, missing)
+    if folder.is_dir():
+        return _folder(name, split, folder)
+    raise FileNotFoundError(_not_there(name, folder, root))
+
+
+def hold_out(labels: Tensor, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Positions of the images to train on and of `count` held-out ones, stratified by class; the same for the same seed.
+
+    Args:
+        labels: `(N,)`.
+        count: from 0 to N − 1; with more than 0, at least one a class on either side.
+        seed: which images are held out. It is no run's seed: every run holds out the same ones.
+
+    Returns:
+        Two int64 tensors, each in ascending order, on the CPU.
+    """
+    everything = torch.arange(len(labels))
+    integer("held_out", count, 0, "0 holds nothing out")
+    if not count:
+        return everything, everything[:0]
+    classes = len(labels.unique())
+    if not classes <= count <= len(labels) - classes:
+        raise ValueError(
+            f"held_out must be between {classes}, one a class, and {len(labels) - classes} of the {len(labels)} images, "
+            f"got {count}"
+        )
+    kept, held = train_test_split(everything.numpy(), test_size=count, stratify=labels.cpu().numpy(), random_state=seed)
+    return torch.from_numpy(np.sort(kept)), torch.from_numpy(np.sort(held))
+
+
+def _digits(split: str) -> Images:
+    bunch = load_digits()
+    # sixteen grey levels, spread over those of a byte
+    images = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
+    labels = torch.from_numpy(bunch.target).long()
+    train, test = hold_out(labels, DIGITS_TEST)
+    index = train if split == "train" else test
+    return Images("digits", images[index], labels[index], tuple("0123456789"))
+
+
+def _torchvision(name: str, split: str, root: Path, missing: list[Path]) -> Images:
+    """The files that torchvision reads; some of them may be `missing`."""
+    if missing:
+        raise FileNotFoundError(f"{name} is there but for {missing[0]}. {_ways(name, root)}")
+    damaged = _download.damaged(name, split, root)
+    if damaged:
+        raise ValueError(f"{name} is damaged: {damaged[0]} is not the published file. Remove it. {_ways(name, root)}")
+    try:
+        if name == "svhn":
+            data = datasets.SVHN(root / "SVHN", split=split)
+            images, labels = data.data, data.labels
+        elif name == "mnist":
+            data = datasets.MNIST(root, train=split == "train")
+            images, labels = data.data.unsqueeze(1).numpy(), data.targets.numpy()
+        else:
+            data = datasets.CIFAR10(root, train=split == "train")
+            images, labels = data.data.transpose(0, 3, 1, 2), np.array(data.targets)
+    except (RuntimeError, ValueError, AssertionError, OSError, EOFError, TypeError) as error:
+        files = ", ".join(map(str, _download.all_files(name, split, root)))
+        raise ValueError(f"{name} cannot be read ({error}): one of {files} is damaged. {_ways(name, root)}") from error
+    classes = tuple(data.classes) if name == "cifar10" else tuple("0123456789")
+    return Images(name, torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels).long(), classes)
+
+
+def _folder(name: str, split: str, folder: Path) -> Images:
+    """An image folder as torchvision's ImageFolder lists it, read with several threads."""
+    try:
+        listing = ImageFolder(folder)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{folder} holds no class with images in it ({error}); see {__name__}.load") from None
+
+    def read(path: str) -> np.ndarray:
+        try:
+            with Image.open(path) as image:
+                return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read as an image ({error}); replace or remove it") from None
+
+    paths, labels = zip(*listing.samples, strict=True)
+    with ThreadPoolExecutor() as pool:
+        arrays = list(pool.map(read, paths))
+    shapes = Counter(array.shape for array in arrays)
+    if len(shapes) > 1:
+        usual = shapes.most_common(1)[0][0]
+        odd = next(i for i, array in enumerate(arrays) if array.shape != usual)
+        raise ValueError(
+            f"the images of {folder} must have one size: most are {_size(usual)}, but {paths[odd]} is "
+            f"{_size(arrays[odd].shape)}; resize it"
+        )
+    stack = torch.from_numpy(np.stack(arrays))
+    stack = stack.unsqueeze(1) if stack.ndim == 3 else stack.permute(0, 3, 1, 2).contiguous()
+    return Images(name, stack, torch.tensor(labels), tuple(listing.classes))
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}×{shape[0]} pixels in {'grey' if len(shape) == 2 else 'colour'}"
+
+
+def _not_there(name: str, folder: Path, root: Path) -> str:
+    wanted = _download.all_files(name, folder.name, root) if name in DATASETS else []
+    looked = f"neither {wanted[0]} nor the folder {folder} is there" if wanted else f"the folder {folder} is not there"
+    return f"{name} was not found: {looked} (the data root is {root}, $JFB_DATA changes it). {_ways(name, root)}"
+
+
+def _ways(name: str, root: Path) -> str:
+    folder = f"put images at {root / name}/{{train,test}}/<class>/*"
+    if name not in DATASETS:
+        return f"To get it: {folder}"
+    return f"Two ways to get it: python -m jfb_tutorial data {name} --download, or {folder}"

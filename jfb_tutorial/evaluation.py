@@ -1,0 +1,112 @@
+"""Evaluation of a network on a data set: accuracy, and how its fixed points were found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ._checks import integer
+from ._jacobian import buffers_kept
+from .data import Images
+from .network import ImplicitNetwork
+
+__all__ = ["Evaluation", "as_input", "evaluate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        accuracy: fraction of the images that are classified as labelled, in [0, 1].
+        loss: mean cross entropy.
+        predictions: `(N,)`, the class of each image.
+        residual: the largest ‖T(u) − u‖₂ of an image at the end of its iteration; None for a network that makes none.
+        steps: evaluations of T that an image needed to meet the tolerance, on average; None likewise.
+        unconverged: number of images that did not meet it; None likewise.
+    """
+
+    accuracy: float
+    loss: float
+    predictions: Tensor
+    residual: float | None
+    steps: float | None
+    unconverged: int | None
+
+    def __repr__(self) -> str:
+        text = (
+            f"Evaluation(accuracy {100 * self.accuracy:.2f}% of {len(self.predictions):,} images, loss {self.loss:.4f}"
+        )
+        if self.steps is not None:
+            text += f", {self.steps:.1f} steps on average, {self.unconverged} images unconverged"
+        return text + ")"
+
+
+def as_input(images: Tensor, network: torch.nn.Module) -> Tensor:
+    """uint8 images as a network takes them: in [0, 1], in the dtype and on the device of its parameters."""
+    parameter = next(network.parameters())
+    return images.to(parameter.device, parameter.dtype) / 255
+
+
+@torch.no_grad()
+def evaluate(
+    network: ImplicitNetwork,
+    data: Images,
+    *,
+    batch: int = 400,
+    solver: Callable | None = None,
+    training_mode: bool = False,
+) -> Evaluation:
+    """Classify a data set, in float32 (or the network's own dtype).
+
+    Args:
+        network: left as it was: its mode, its solver and its buffers.
+        data: on the network's device or not.
+        batch: images at a time; it matters to the result only where the network couples the samples of a batch.
+        solver: how the fixed points are found; the network's own by default.
+        training_mode: leave batch statistics and dropout on, as the JFB paper's code does. Only to compare with it.
+
+    Raises:
+        FloatingPointError: an iteration left the finite numbers.
+    """
+    integer("batch", batch, 1, "400 is the paper's")
+    logits, residuals, steps, converged = [], [], [], []
+    with _as_it_was(network):
+        network.train(training_mode)
+        network.solver = solver or network.solver
+        network.last = None
+        for begin in range(0, len(data), batch):
+            logits.append(network(as_input(data.images[begin : begin + batch], network)).float())
+            if network.last is not None:
+                residuals.append(network.last.residuals[-1])
+                steps.append(network.last.steps)
+                converged.append(network.last.converged)
+    logits = torch.cat(logits)
+    labels = data.labels.to(logits.device)
+    predictions = logits.argmax(dim=1)
+    return Evaluation(
+        accuracy=(predictions == labels).double().mean().item(),
+        loss=F.cross_entropy(logits.double(), labels).item(),
+        predictions=predictions,
+        residual=torch.cat(residuals).max().item() if residuals else None,
+        steps=torch.cat(steps).double().mean().item() if steps else None,
+        unconverged=int((~torch.cat(converged)).sum()) if converged else None,
+    )
+
+
+@contextmanager
+def _as_it_was(network: ImplicitNetwork) -> Iterator[None]:
+    modes = [(module, module.training) for module in network.modules()]
+    solver, last = network.solver, network.last
+    try:
+        with buffers_kept(network):
+            yield
+    finally:
+        network.solver, network.last = solver, last
+        for module, training in modes:
+            module.training = training

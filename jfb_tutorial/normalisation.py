@@ -1,0 +1,94 @@
+"""Batch normalisation inside R: which statistics the iteration uses, and which ones evaluation finds.
+
+In training, batch normalisation divides by statistics of the batch, so T couples the samples and u* is a fixed point of the
+whole batch. In evaluation it divides by running statistics. An ordinary `nn.BatchNorm2d` in R is evaluated in every step of the
+iteration and averages them all, the steps far from u* too; evaluation then normalises with the statistics of points at which
+the network is never read. Three policies are here to choose from, and `reestimate` to measure them anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ._checks import choice
+
+__all__ = ["POLICIES", "LatentBatchNorm2d", "reestimate"]
+
+POLICIES = ("fixed-point", "every-step", "last-step")
+
+
+class LatentBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation without weights, for the latent space.
+
+    "The step with gradient" is an evaluation while gradients are recorded: the one step of `JFB`, `NeumannSeries` and
+    `ImplicitDifferentiation`, the k steps of `UnrolledPhantom`, all steps of `Unrolled`. In eval mode all policies are the
+    same.
+
+    Args:
+        channels: C of the latent `(batch, C, height, width)`.
+        policy: in training,
+            "fixed-point": statistics of the batch always; the running statistics learn in the step with gradient only, at u*.
+            "every-step": an ordinary `nn.BatchNorm2d`, as in the JFB paper's code: the running statistics learn in every step.
+            "last-step": running statistics in the iteration, those of the batch in the step with gradient. u* is then a fixed
+            point of another operator than the one that is differentiated.
+
+    Raises:
+        ValueError: an unknown policy.
+    """
+
+    def __init__(self, channels: int, policy: str = "fixed-point") -> None:
+        super().__init__(channels, affine=False)
+        self.policy = choice("policy", policy, POLICIES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x normalised, `(batch, C, height, width)`."""
+        if not self.training or self.policy == "every-step" or torch.is_grad_enabled():
+            return super().forward(x)
+        if self.policy == "fixed-point":
+            return F.batch_norm(x, None, None, training=True, eps=self.eps)
+        return F.batch_norm(x, self.running_mean, self.running_var, training=False, eps=self.eps)
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(network)`."""
+        return f"{super().extra_repr()}, policy={self.policy!r}"
+
+
+def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> int:
+    """Measure the running statistics of all batch normalisations of a network anew, as plain averages over `batches`.
+
+    The weights stay as they are, and everything but the normalisations is in eval mode (no dropout), as it will be in
+    evaluation. With the policies "fixed-point" and "last-step", those of R are measured at u*.
+
+    Args:
+        network: its modes are put back afterwards.
+        batches: what the network takes.
+
+    Returns:
+        The number of batches seen; 0 where there is nothing to measure, and the network is left alone.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    if not norms:
+        return 0
+    modes = [(module, module.training) for module in network.modules()]
+    momenta = [norm.momentum for norm in norms]
+    seen = 0
+    try:
+        network.eval()
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a cumulative average
+            norm.train()
+        for batch in batches:
+            with torch.enable_grad():  # the step that is recorded is the one at u*
+                network(batch)
+            seen += 1
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, training in modes:
+            module.training = training
+    return seen

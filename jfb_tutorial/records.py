@@ -1,0 +1,214 @@
+"""Records: what a run was, on what it was made, and what came out, in one JSON file that the book reads.
+
+A record has the keys `config` (the recipe), `seed`, `commit`, `code` (a digest of the code that decides what training does),
+`versions`, `device`, `date`, `epochs` (a list, one object an epoch) and `result` (with `test_accuracy` in [0, 1]).
+"""
+
+from __future__ import annotations
+
+import ast
+import datetime
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from html import escape
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from .checkpoints import write
+from .gradients import ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom
+from .recipes import Recipe
+
+__all__ = ["Record", "code_digest", "device_name", "file_name", "provenance", "read", "save", "sources"]
+
+PACKAGE = Path(__file__).resolve().parent
+TRAINING_CODE = (
+    *("_adjoint", "_blocks", "_jacobian", "accelerated", "architectures", "batches", "data", "evaluation", "gradients"),
+    *("iteration", "linear", "network", "normalisation", "training"),
+)
+KEYS = ("config", "seed", "commit", "code", "versions", "device", "date", "epochs", "result")
+
+
+class Record(dict):
+    """A record as read from its file: a dictionary with the keys of this module's heading, and a few conveniences."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the run; ValueError if this version of the package cannot express it."""
+        return Recipe.from_json(self["config"])
+
+    @property
+    def stale(self) -> bool:
+        """Whether the code that decides what training does has changed since."""
+        return self["code"] != code_digest()
+
+    def curve(self, key: str) -> list[float]:
+        """One quantity of the rows of all epochs; NaN where an epoch has none. KeyError names what there is."""
+        if self["epochs"] and not any(key in row for row in self["epochs"]):
+            raise KeyError(f"no epoch has {key!r}; there are {', '.join(self['epochs'][0])}")
+        return [math.nan if row.get(key) is None else row[key] for row in self["epochs"]]
+
+    def __repr__(self) -> str:
+        accuracy = self["result"].get("test_accuracy")
+        shown = "no test accuracy" if accuracy is None else f"test accuracy {100 * accuracy:.2f}%"
+        return f"Record({self['config'].get('dataset')}, {len(self['epochs'])} epochs, seed {self['seed']}: {shown})"
+
+
+class Sources:
+    """Where the numbers of a figure or a table come from, as a line of text (and of HTML) to stand beside it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return f'<p class="jfb-provenance"><small>{escape(self.text)}</small></p>'
+
+
+def sources(records: Sequence[Record]) -> Sources:
+    """The provenance of some records in one line, and which were made by an older version of the training code."""
+    records = list(records)
+    if not records:
+        raise ValueError("records must hold at least one record, got none; is the run still to be made?")
+
+    def all_of(values) -> str:
+        return ", ".join(dict.fromkeys(map(str, values)))
+
+    runs = f"{len(records)} recorded run{'s' if len(records) > 1 else ''}"
+    versions = all_of(f"torch {record['versions'].get('torch')}" for record in records)
+    dates = sorted({record["date"] for record in records})
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    seeds = all_of(sorted({record["seed"] for record in records}))
+    text = (
+        f"From {runs}: {all_of(record['device'] for record in records)}, {versions}, {when}, "
+        f"commit {all_of(record['commit'] for record in records)}, seed{'s' if ',' in seeds else ''} {seeds}."
+    )
+    if old := sum(record.stale for record in records):
+        text += f" {'It was' if len(records) == 1 else f'{old} of them were'} made by an older version of the training code."
+    return Sources(text)
+
+
+def provenance(device: torch.device | str = "cpu") -> dict:
+    """The `commit`, `code`, `versions`, `device` and `date` of a measurement that is made now."""
+    versions = {"Python": platform.python_version(), "torch": torch.__version__, "torchvision": version("torchvision")}
+    if torch.device(device).type == "cuda":
+        versions |= {"CUDA": torch.version.cuda, "cuDNN": str(torch.backends.cudnn.version())}
+    return {
+        "commit": commit(),
+        "code": code_digest(),
+        "versions": versions,
+        "device": device_name(device),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def device_name(device: torch.device | str) -> str:
+    """What a measurement is made on, in words: "NVIDIA H200", "2 CPU cores"."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{threads} CPU core{'s' if threads > 1 else ''}" if device.type == "cpu" else str(device)
+
+
+def commit() -> str:
+    """The commit of the package's folder, marked if something in it has been changed since; `$JFB_COMMIT` where it is set."""
+    if os.environ.get("JFB_COMMIT"):
+        return os.environ["JFB_COMMIT"]
+    try:
+        head, changed = (
+            subprocess.run(["git", *command], cwd=PACKAGE, capture_output=True, text=True, check=True).stdout.strip()
+            for command in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "-uno", "--", "."))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head + (" with changes" if changed else "")
+
+
+def code_digest() -> str:
+    """A digest of the modules that decide what training does; comments, docstrings and the layout of the code do not count."""
+    digest = hashlib.sha256()
+    for module in TRAINING_CODE:
+        digest.update(repr(_shape(ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8")))).encode())
+    return digest.hexdigest()[:16]
+
+
+def _shape(node):
+    """A syntax tree as nested lists, the same for all versions of Python that have the same syntax."""
+    if isinstance(node, ast.AST):
+        children = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
+        return [type(node).__name__, *([name, _shape(value)] for name, value in children if name != "kind")]
+    if isinstance(node, list):
+        return [_shape(value) for value in node if not _is_docstring(value)]
+    return repr(node)
+
+
+def _is_docstring(node) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def file_name(recipe: Recipe, scale: str) -> str:
+    """The name of a record in the book, `<dataset>-<rule>-<scale>-<seed>.json`."""
+    rule = "explicit" if recipe.explicit else slug(recipe.rule)
+    return f"{recipe.dataset}-{rule}-{scale}-{recipe.seed}.json"
+
+
+def slug(rule) -> str:
+    """A rule's name as a part of a file's: "jfb", "neumann-6", "upg-5-0.5", "exact-gmres"."""
+    match rule:
+        case ImplicitDifferentiation():
+            return f"exact-{rule.solver}" + ("-per-sample" if rule.per_sample else "")
+        case NeumannSeries():
+            return f"neumann-{rule.terms}" + (f"-{rule.damping:g}" if rule.damping != 1 else "")
+        case UnrolledPhantom():
+            return f"upg-{rule.steps}-{rule.damping:g}"
+        case Unrolled():
+            return f"unrolled-{rule.steps}"
+        case _:
+            return type(rule).__name__.lower()
+
+
+def save(path: Path, record: dict) -> None:
+    """Write a record, whole or not at all."""
+    write(path, (json.dumps(_finite(record), indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _finite(value):
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read(path: Path | str) -> Record:
+    """Read a record.
+
+    Raises:
+        FileNotFoundError: there is none; the message says which command makes one.
+        ValueError: it is not readable, or lacks a key.
+    """
+    path = Path(path)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"there is no record {path}; python -m jfb_tutorial train DATASET --out DIR leaves DIR/record.json"
+        ) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"the record {path} is not readable ({error}); take another copy of it") from None
+    missing = [key for key in KEYS if key not in record] if isinstance(record, dict) else list(KEYS)
+    if missing:
+        raise ValueError(f"{path} is not a record: it lacks {', '.join(missing)}")
+    if not isinstance(record["epochs"], list) or not isinstance(record["result"], dict):
+        raise ValueError(f"{path} is not a record: epochs must be a list and result an object")
+    return Record(record)
