@@ -101,7 +101,9 @@ class Recipe:
             integer(name, getattr(self, name), 0, "0 is the least")
         for name, high in {"weight_decay": math.inf, "label_smoothing": 1, "average": 1}.items():
             if not 0 <= getattr(self, name) < high:
-                raise ValueError(f"{name} must be at least 0{f' and below {high}' if high == 1 else ''}, got {self!r}")
+                raise ValueError(
+                    f"{name} must be at least 0{f' and below {high}' if high == 1 else ''}, got {getattr(self, name)}"
+                )
         self.augmentation  # noqa: B018  (checks its fields)
 
     @property
@@ -112,7 +114,7 @@ class Recipe:
     @property
     def arguments(self) -> dict:
         """The keywords of `architectures.build` for this network, but for the solver and the rule."""
-        return {name: getattr(self, name) for name in ("batch_norm", "dropout", "explicit", "norm", "gamma")}
+        return {name: getattr(self, name) for name in ("batch_norm", "explicit", "norm", "gamma")}
 
     def rate(self, step: int, steps: int, steps_an_epoch: int) -> float:
         """The learning rate at a step of `steps`, the first of which is 0."""

@@ -1,0 +1,105 @@
+"""Recipes: what they refuse, how they are written down, and the learning rates that they mean."""
+
+import json
+from dataclasses import fields
+
+import pytest
+
+from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, NeumannSeries, UnrolledPhantom
+from jfb_tutorial.recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
+from jfb_tutorial.solvers import Anderson, FixedPointIteration
+
+
+@pytest.mark.parametrize("network", ["digits", "mnist", "svhn", "cifar10", "fast_cifar10"])
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_books_recipes_come_back_from_json(network, scale):
+    made = recipe(network.removeprefix("fast_"), scale, network=network)
+    assert made.network == network
+    assert Recipe.from_json(json.loads(json.dumps(made.to_json()))) == made
+    changed = made.replace(rule="UnrolledPhantom(steps=3, damping=0.7)", solver=Anderson(memory=3), seed=4)
+    assert changed.rule == UnrolledPhantom(3, 0.7)
+    assert Recipe.from_json(json.loads(json.dumps(changed.to_json()))) == changed
+
+
+def test_the_settings_of_the_papers_code():
+    mnist, svhn, cifar10 = recipe("mnist", "full"), recipe("svhn", "full"), recipe("cifar10", "full", network="cifar10")
+    assert (mnist.lr, mnist.weight_decay, mnist.epochs, mnist.batch) == (2e-4, 1e-6, 100, 100)
+    assert (svhn.lr, svhn.weight_decay, svhn.epochs, svhn.batch) == (1e-4, 2e-4, 100, 100)
+    assert (cifar10.lr, cifar10.weight_decay, cifar10.epochs, cifar10.batch) == (1e-3, 1e-3, 1000, 100)
+    assert {made.optimiser for made in (mnist, svhn, cifar10)} == {"adam"}
+    assert (cifar10.flip, cifar10.crop, cifar10.fill, cifar10.erase) == ("random", 2, "mean", 0.95)
+    assert [cifar10.rate(step, 500_000, 500) for step in (0, 99_999, 100_000, 499_999)] == [1e-3, 1e-3, 5e-4, 6.25e-5]
+    assert recipe("cifar10", "full").network == "fast_cifar10"
+
+
+def test_every_option_says_what_it_is():
+    assert all(f.metadata.get("help") for f in fields(Recipe) if f.name != "dataset")
+
+
+def test_learning_rates():
+    made = recipe("digits", lr=1.0)
+    rates = {
+        name: [made.replace(schedule=name).rate(step, 100, 10) for step in range(100)]
+        for name in ("constant", "cosine", "triangular")
+    }
+    assert set(rates["constant"]) == {1.0}
+    assert rates["cosine"][0] == 1
+    assert rates["cosine"][50] == pytest.approx(0.5)
+    assert rates["cosine"] == sorted(rates["cosine"], reverse=True)
+    peak = rates["triangular"].index(max(rates["triangular"]))
+    assert peak in (19, 20)
+    assert 0.95 <= max(rates["triangular"]) <= 1
+    assert 0 < rates["triangular"][-1] < 0.02
+    assert 0 < rates["triangular"][0] < 0.06
+
+
+def test_parsing():
+    assert parse("rule", "JFB", RULES) == JFB()
+    assert parse("rule", " jfb() ", RULES) == JFB()
+    assert parse("rule", "NeumannSeries(6, damping=0.5)", RULES) == NeumannSeries(6, 0.5)
+    assert parse("rule", "ImplicitDifferentiation(solver='cg')", RULES) == ImplicitDifferentiation("cg")
+    assert parse("solver", "FixedPointIteration(tol=1e-2, relative=True)", SOLVERS).relative
+    with pytest.raises(ValueError, match="did you mean 'JFB'"):
+        parse("rule", "JBF", RULES)
+    with pytest.raises(ValueError, match="did you mean 'Anderson'"):
+        parse("solver", "andersson(memory=2)", SOLVERS)
+    for text in ("", "JFB)", "__import__('os').getcwd()", "JFB(**{})", "NeumannSeries(2+3)", "JFB; JFB"):
+        with pytest.raises(ValueError, match="rule must be a name"):
+            parse("rule", text, RULES)
+    with pytest.raises(TypeError, match=r"NeumannSeries\(k=3\)'.*unexpected keyword argument 'k'"):
+        parse("rule", "NeumannSeries(k=3)", RULES)
+    with pytest.raises(ValueError, match=r"damping must be in \(0, 1\]"):
+        parse("rule", "NeumannSeries(3, 2.0)", RULES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"epoch": 3}, ValueError, "did you mean 'epochs'"),
+        ({"epochs": 0}, ValueError, "epochs must be at least 1"),
+        ({"lr": 0.0}, ValueError, "lr must be positive"),
+        ({"optimiser": "adamm"}, ValueError, "did you mean 'adam'"),
+        ({"rule": JFB}, TypeError, "rule must be one of"),
+        ({"rule": None}, TypeError, "rule must be one of"),
+        ({"solver": JFB()}, TypeError, "solver must be one of"),
+        ({"average": 1.0}, ValueError, "average must be at least 0 and below 1, got 1.0"),
+        ({"weight_decay": -1.0}, ValueError, "weight_decay must be at least 0, got -1.0"),
+        ({"compile": 1}, TypeError, "compile must be True or False"),
+        ({"network": "resnet"}, ValueError, "network must be one of"),
+        ({"flip": "up"}, ValueError, "flip must be one of"),
+    ],
+)
+def test_bad_settings_are_refused(changes, error, message):
+    with pytest.raises(error, match=message):
+        recipe("digits", "cpu", **changes)
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'digits'"):
+        recipe("digts")
+    with pytest.raises(ValueError, match="did you mean 'full'"):
+        recipe("digits", "ful")
+    assert recipe("zoo", "smoke", network="svhn").dataset == "zoo"
+    with pytest.raises(ValueError, match="unknown fields: depth"):
+        Recipe.from_json({"dataset": "digits", "depth": 3})
+    assert FixedPointIteration in SOLVERS.values()

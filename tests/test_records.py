@@ -1,0 +1,129 @@
+"""Records: what they hold, how they are read, and when they are old."""
+
+import ast
+import json
+import math
+
+import matplotlib.pyplot as plt
+import pytest
+
+from jfb_tutorial import records
+from jfb_tutorial.curves import curves
+from jfb_tutorial.gradients import ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom
+from jfb_tutorial.recipes import recipe
+
+
+def record(seed=0, **changes):
+    rows = [{"epoch": n, "loss": 1 / n, "accuracy": 0.5, "gamma": None} for n in (1, 2, 3)]
+    made = {
+        "config": recipe("digits", seed=seed).to_json(),
+        "seed": seed,
+        **records.provenance(),
+        "epochs": rows,
+        "result": {"test_accuracy": 0.975},
+    }
+    return records.Record(made | changes)
+
+
+def test_a_record_comes_back(tmp_path):
+    path = tmp_path / "record.json"
+    records.save(path, record(seed=3, result={"test_accuracy": 0.9, "loss": math.nan}))
+    back = records.read(path)
+    assert back.recipe == recipe("digits", seed=3)
+    assert not back.stale
+    assert back["result"] == {"test_accuracy": 0.9, "loss": None}
+    assert back.curve("loss") == [1, 1 / 2, 1 / 3]
+    assert all(math.isnan(value) for value in back.curve("gamma"))
+    assert repr(back) == "Record(digits, 3 epochs, seed 3: test accuracy 90.00%)"
+    with pytest.raises(KeyError, match="no epoch has 'los'; there are epoch, loss"):
+        back.curve("los")
+    json.loads(path.read_text(), parse_constant=pytest.fail)  # NaN is no JSON
+
+
+def test_what_is_no_record_is_refused(tmp_path):
+    path = tmp_path / "record.json"
+    with pytest.raises(FileNotFoundError, match=r"there is no record .*record.json; python -m jfb_tutorial train"):
+        records.read(path)
+    for content in (b'{"config": ', b"\xff\xfe\x00", b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"record.json is not readable"):
+            records.read(path)
+    for value in ([], {"config": {}}, 3):
+        path.write_text(json.dumps(value))
+        with pytest.raises(ValueError, match=r"is not a record: it lacks .*epochs, result"):
+            records.read(path)
+    path.write_text(json.dumps(record(epochs="many")))
+    with pytest.raises(ValueError, match="epochs must be a list"):
+        records.read(path)
+
+
+def test_the_digest_sees_code_and_nothing_else():
+    def shape(text):
+        return records._shape(ast.parse(text))
+
+    code = 'def f(x):\n    """Doc."""\n    return f"{x} a" + str(1)\n'
+    same = '# comment\ndef f( x ):\n    """Another."""\n\n    return (f"{x} a" + str(1))  # so\n'
+    assert shape(code) == shape(same)
+    for other in (code.replace("1", "2"), code.replace(" a", " b"), code.replace("x", "y"), code.replace("+", "-")):
+        assert shape(other) != shape(code)
+    assert len(records.code_digest()) == 16
+
+
+def test_old_records_say_so(monkeypatch):
+    text = records.sources([record(seed) for seed in (1, 0)])
+    assert "From 2 recorded runs: " in repr(text)
+    assert "seeds 0, 1." in repr(text)
+    assert "older" not in repr(text)
+    monkeypatch.setattr(records, "code_digest", lambda: "another")
+    assert "1 of them were made by an older version of the training code" in repr(
+        records.sources([record(), record(code="0")])
+    )
+    assert "It was made by an older version" in records.sources([record(code="0")])._repr_html_()
+    with pytest.raises(ValueError, match="at least one record"):
+        records.sources([])
+
+
+def test_sources_escape_what_they_quote():
+    assert "<b>" not in records.sources([record(device="<b>")])._repr_html_()
+
+
+def test_provenance_names_the_commit_and_the_versions(monkeypatch):
+    made = records.provenance()
+    assert made["device"].endswith(("CPU core", "CPU cores"))
+    assert set(made["versions"]) == {"Python", "torch", "torchvision"}
+    monkeypatch.setenv("JFB_COMMIT", "abc1234")
+    assert records.commit() == "abc1234"
+    monkeypatch.delenv("JFB_COMMIT")
+    monkeypatch.setattr(records, "PACKAGE", records.PACKAGE / "not there")
+    assert records.commit() == "unknown"
+
+
+def test_file_names():
+    def name(scale="cpu", **changes):
+        return records.file_name(recipe("digits", **changes), scale)
+
+    assert name(seed=2) == "digits-jfb-cpu-2.json"
+    assert name("full", rule=NeumannSeries(6)) == "digits-neumann-6-full-0.json"
+    assert name(rule=NeumannSeries(6, 0.5)) == "digits-neumann-6-0.5-cpu-0.json"
+    assert name(rule=UnrolledPhantom()) == "digits-upg-5-0.5-cpu-0.json"
+    assert name(rule=ImplicitDifferentiation("cg", per_sample=True)) == "digits-exact-cg-per-sample-cpu-0.json"
+    assert name(rule=Unrolled(9)) == "digits-unrolled-9-cpu-0.json"
+    assert name(explicit=True) == "digits-explicit-cpu-0.json"
+
+
+def test_curves():
+    figure = curves([record(0), record(1)])
+    assert [ax.get_title(loc="left") for ax in figure.axes] == [
+        "loss",
+        "error (%)",
+        "residual",
+        "Lipschitz constant of T",
+    ]
+    (line,) = figure.axes[0].lines
+    assert list(line.get_ydata()) == [1, 1 / 2, 1 / 3]
+    assert list(figure.axes[1].lines[0].get_ydata()) == [50, 50, 50]
+    assert not plt.get_fignums()
+    with pytest.raises(ValueError, match="equally many epochs"):
+        curves([record(), record(epochs=[])])
+    with pytest.raises(ValueError, match="got none"):
+        curves([])

@@ -1,0 +1,499 @@
+"""The trainer: what a run leaves, resuming, several processes, and what happens when things go wrong."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from jfb_tutorial import checkpoints, data, records, training
+from jfb_tutorial.__main__ import main
+from jfb_tutorial.evaluation import evaluate
+from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom
+from jfb_tutorial.network import ImplicitNetwork
+from jfb_tutorial.recipes import recipe
+from jfb_tutorial.solvers import Anderson, Broyden, FixedPointIteration
+from jfb_tutorial.training import train
+
+HERE = Path(__file__).parent
+SMALL = {"epochs": 2, "images": 200, "reestimate": 100, "probe": 2}
+
+
+def small(**changes):
+    return recipe("digits", "smoke", **{**SMALL, **changes})
+
+
+def weights(path):
+    return checkpoints.load(path / "model.safetensors")[0]
+
+
+def same(one, other):
+    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of the smoke recipe, with held-out images."""
+    out = tmp_path_factory.mktemp("run")
+    return train(recipe("digits", "smoke", held_out=200), out), out
+
+
+def test_what_a_run_leaves(finished):
+    run, out = finished
+    assert sorted(path.name for path in out.iterdir()) == ["curves.png", "model.safetensors", "record.json"]
+    record = records.read(out / "record.json")
+    assert record == json.loads(json.dumps(run.record))
+    assert record.recipe == recipe("digits", "smoke", held_out=200)
+    assert not record.stale
+    assert record["parameters"] == 33_456
+    assert record["seed"] == 0
+    assert [row["epoch"] for row in record["epochs"]] == [1, 2, 3]
+    for row in record["epochs"]:
+        assert 0 < row["residual_mean"] <= row["residual_worst"] <= 1e-3
+        assert 5 < row["steps_mean"] <= row["steps_max"] < 50
+        assert row["unconverged"] == row["products"] == 0
+        assert 0 < row["gamma_one_direction"] < row["gamma"] < 2
+        assert 0 < row["contraction"] < 1.5
+        assert row["peak_memory"] > 2**20
+        assert row["seconds"]["training"] > 0
+    assert record["epochs"][-1]["loss"] < 0.5 * record["epochs"][0]["loss"]
+    assert record["result"]["test_accuracy"] > 0.85
+    assert record["result"]["validation_accuracy"] > 0.85
+    assert record["result"]["saved_bytes"] > 1000
+
+
+def test_evaluating_the_checkpoint_gives_the_recorded_accuracy(finished, capsys):
+    run, out = finished
+    network = checkpoints.load_network(out / "model.safetensors")
+    test = data.load("digits", "test")
+    found = evaluate(network, test)
+    assert found.accuracy == run.record["result"]["test_accuracy"]
+    assert found.loss == run.record["result"]["test_loss"]
+    assert found.unconverged == 0
+    assert evaluate(run.network, test).accuracy == found.accuracy
+    assert main(["evaluate", str(out / "model.safetensors")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(f"accuracy {100 * found.accuracy:.2f}%") == 2
+
+
+def test_evaluation_leaves_the_network_as_it_was(finished):
+    network = checkpoints.load_network(finished[1] / "model.safetensors").train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    test = data.load("digits", "test")[:50]
+    clean = evaluate(network, test, solver=FixedPointIteration(tol=1e-6, max_steps=200))
+    noisy = evaluate(network, test, training_mode=True)
+    assert same(before, network.state_dict())
+    assert network.training
+    assert network.last is None
+    assert clean.residual < 1e-6
+    assert clean.loss != noisy.loss
+    # in eval mode the size of the batch does not matter
+    assert evaluate(network, test, batch=7).accuracy == evaluate(network, test, batch=50).accuracy
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others():
+    one, same_seed, other = (train(small(seed=seed)).network.state_dict() for seed in (0, 0, 1))
+    assert same(one, same_seed)
+    assert not same(one, other)
+
+
+def test_training_leaves_the_callers_random_numbers_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(small(epochs=1))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_test_set_is_used_once(monkeypatch):
+    seen = []
+
+    def spy(network, images, **settings):
+        seen.append(len(images))
+        return evaluate(network, images, **settings)
+
+    monkeypatch.setattr(training, "evaluate", spy)
+    train(small(held_out=100))
+    assert seen == [100, 100, 360, 100]
+    seen.clear()
+    row = train(small(epochs=1, watch_test=True)).record["epochs"][0]
+    assert seen == [360, 360, 360]
+    assert {"test_accuracy", "test_accuracy_training_mode"} <= set(row)
+
+
+def test_held_out_images_are_not_trained_on():
+    everything = data.load("digits")
+    kept, held = data.hold_out(everything.labels, 100)
+    made = training._Training(small(held_out=100, images=0), None, training.Processes(torch.device("cpu")), False, None)
+    assert torch.equal(made.images.images, everything[kept].images)
+    assert torch.equal(made.held.images, everything[held].images)
+    few = training._Training(small(images=57), None, training.Processes(torch.device("cpu")), False, None).images
+    assert set(few.labels.bincount().tolist()) == {5, 6}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rule": rule}
+        for rule in (
+            JFB(),
+            ImplicitDifferentiation(tol=1e-3),
+            ImplicitDifferentiation("cg", tol=1e-2),
+            NeumannSeries(6),
+            NeumannSeries(5, 0.5),
+            UnrolledPhantom(5, 0.5),
+            Unrolled(12),
+        )
+    ]
+    + [{"explicit": True}, {"batch_norm": False}]
+    + [{"norm": norm} for norm in ("every-step", "last-step", "group")]
+    + [
+        {"solver": solver}
+        for solver in (Anderson(tol=1e-3), Broyden(tol=1e-3), FixedPointIteration(max_steps=6, check_every=0))
+    ]
+    + [{"optimiser": "sgd", "lr": 0.05}, {"optimiser": "adamw", "decay": "weights", "weight_decay": 0.1}]
+    + [{"precision": "bfloat16", "solver": FixedPointIteration(tol=1e-2, relative=True)}, {"precision": "float64"}]
+    + [{"channels_last": True}, {"average": 0.9}, {"dropout": False}, {"label_smoothing": 0.1, "schedule": "cosine"}]
+    + [{"flip": "random", "crop": 1, "cutout": 2, "erase": 0.5}],
+    ids=str,
+)
+def test_everything_that_a_recipe_offers_trains(changes):
+    run = train(small(**{"epochs": 3, "images": 300, **changes}))
+    losses = run.record.curve("loss")
+    assert losses[-1] < losses[0]
+    assert all(map(math.isfinite, losses))
+    assert run.record["result"]["test_accuracy"] > 0.3
+    row = run.record["epochs"][-1]
+    exact = isinstance(changes.get("rule"), ImplicitDifferentiation)
+    assert (row["products"] > 0) == (exact or isinstance(changes.get("rule"), NeumannSeries))
+    assert (row["adjoint_residual"] is not None) == exact
+    assert ("steps_mean" in row) == ("explicit" not in changes and not isinstance(changes.get("rule"), Unrolled))
+
+
+def test_products_are_those_of_the_rule():
+    row = train(small(rule=NeumannSeries(6), epochs=1)).record["epochs"][0]
+    assert row["products"] == 5 * 4  # four batches
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # PyTorch's own
+def test_compiled(monkeypatch):
+    compiled = []
+
+    def with_aot_eager(module):
+        compiled.append(module)
+        original(module, backend="aot_eager")
+
+    original = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", with_aot_eager)
+    run = train(small(compile=True))
+    assert len(compiled) == 3
+    plain = train(small())
+    assert run.record.curve("loss") == pytest.approx(plain.record.curve("loss"), rel=1e-3)
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_after(epoch):
+    def callback(row, network):
+        if row["epoch"] > epoch:
+            raise Stop
+
+    return callback
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"optimiser": "sgd", "lr": 0.05}, {"average": 0.9}, {"rule": NeumannSeries(3)}], ids=str
+)
+def test_a_resumed_run_gives_the_same_weights_bit_for_bit(tmp_path, changes):
+    made = small(epochs=4, crop=1, **changes)
+    whole = train(made, tmp_path / "whole")
+    for epoch in (1, 2):
+        with pytest.raises(Stop):
+            train(made, tmp_path / "parts", resume=True, callback=stop_after(epoch))
+    run = train(made, tmp_path / "parts", resume=True)
+    assert run.record["resumed_after"] == [1, 2]
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert run.record.curve("loss") == whole.record.curve("loss")
+    # resuming what is finished gives it back
+    again = train(made, tmp_path / "parts", resume=True)
+    assert again.record == json.loads(json.dumps(run.record))
+    assert same(again.network.state_dict(), run.network.state_dict())
+
+
+def test_killed_at_random_moments(tmp_path):
+    done = subprocess.run(
+        [sys.executable, HERE / "killed.py", tmp_path, "10"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    kills, _ = map(int, done.stdout.split())
+    assert kills == 10
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == [
+        "curves.png",
+        "model.safetensors",
+        "record.json",
+    ]
+
+
+def test_a_folder_that_is_in_use_is_not_overwritten(tmp_path, finished):
+    _, out = finished
+    before = (out / "record.json").read_bytes()
+    with pytest.raises(FileExistsError, match=r"a finished run; choose another folder, or go on with it by --resume"):
+        train(recipe("digits", "smoke", held_out=200), out)
+    with pytest.raises(ValueError, match=r"has another recipe: lr was 0\.005 and is 0\.1; give the same"):
+        train(recipe("digits", "smoke", held_out=200, lr=0.1), out, resume=True)
+    assert (out / "record.json").read_bytes() == before
+    with pytest.raises(Stop):
+        train(small(), tmp_path, callback=stop_after(1))
+    with pytest.raises(FileExistsError, match="a run under way"):
+        train(small(), tmp_path)
+    with pytest.raises(ValueError, match="seed was 0 and is 1"):
+        train(small(seed=1), tmp_path, resume=True)
+
+
+def test_damaged_states_are_named(tmp_path):
+    with pytest.raises(Stop):
+        train(small(), tmp_path, callback=stop_after(1))
+    (file,) = tmp_path.glob("checkpoint-*.safetensors")
+    content = file.read_bytes()
+    file.write_bytes(content[:-10])
+    with pytest.raises(ValueError, match=r"checkpoint-0001.safetensors is truncated"):
+        train(small(), tmp_path, resume=True)
+    file.write_bytes(content)
+    state = (tmp_path / "state.json").read_text()
+    (tmp_path / "state.json").write_text(state[:-20])
+    with pytest.raises(ValueError, match=r"state.json is not readable"):
+        train(small(), tmp_path, resume=True)
+    (tmp_path / "state.json").write_text(state)
+    (tmp_path / ".model.safetensors.1.part").write_text("what a killed run left")
+    train(small(), tmp_path, resume=True)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_run_that_code_of_two_versions_made_is_old(tmp_path, monkeypatch):
+    with pytest.raises(Stop):
+        train(small(), tmp_path, callback=stop_after(1))
+    monkeypatch.setattr(records, "code_digest", lambda: "another")
+    record = train(small(), tmp_path, resume=True).record
+    assert record["code"].endswith(", then another")
+    assert record.stale
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    made = small(epochs=3)
+    with pytest.raises(Stop):
+        train(made, tmp_path, callback=stop_after(1))
+    step = torch.optim.Adam.step
+    calls = []
+
+    def explode(self, closure=None):
+        calls.append(1)
+        if len(calls) == 3:
+            for group in self.param_groups:
+                for parameter in group["params"][-1:]:
+                    parameter.grad.fill_(math.inf)
+        return step(self, closure)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", explode)
+        with pytest.raises(
+            FloatingPointError, match="the loss is nan in batch 4 of epoch 2; the checkpoint of the epoch before"
+        ):
+            train(made, tmp_path, resume=True)
+    assert json.loads((tmp_path / "state.json").read_text())["checkpoint"] == "checkpoint-0001.safetensors"
+    run = train(made, tmp_path, resume=True)
+    assert same(run.network.state_dict(), train(made).network.state_dict())
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, monkeypatch):
+    step = torch.optim.Adam.step
+    calls = []
+
+    def explode(self, closure=None):
+        calls.append(1)
+        if len(calls) == 4:  # the last step of the first epoch
+            self.param_groups[0]["params"][-1].grad.fill_(math.nan)
+        return step(self, closure)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", explode)
+    with pytest.raises(FloatingPointError, match="after the last batch of epoch 1 the weights are not finite"):
+        train(small(), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_iteration_that_runs_away_says_in_which_batch():
+    with pytest.raises(FloatingPointError, match=r"^in batch \d+ of epoch 1: .* not finite at step \d+"):
+        train(small(batch_norm=False, gamma=50.0, solver=FixedPointIteration(max_steps=500)))
+    with pytest.raises(RuntimeError, match=r"^in batch 1 of epoch 1: gmres left the adjoint equation unsolved"):
+        train(small(rule=ImplicitDifferentiation(tol=1e-6, max_steps=1)))
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    write = checkpoints.write
+
+    def full(path, content):
+        if path.name == "checkpoint-0002.safetensors":
+            raise OSError(28, f"could not write {path}")
+        write(path, content)
+
+    made = small(epochs=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write", full)
+        with pytest.raises(OSError, match=r"could not write .*checkpoint-0002"):
+            train(made, tmp_path)
+    run = train(made, tmp_path, resume=True)
+    assert run.record["resumed_after"] == [1]
+    assert same(run.network.state_dict(), train(made).network.state_dict())
+
+
+WORKER = """
+import sys
+from jfb_tutorial.recipes import recipe
+from jfb_tutorial.training import train
+train(
+    recipe("digits", "smoke", epochs=2, images=210, batch=50, precision="float64", norm="group", dropout=False, crop=1,
+           solver="FixedPointIteration(max_steps=8, check_every=0)", probe=0),
+    sys.argv[1],
+)
+"""
+
+
+def test_two_processes_give_one_processs_epoch(tmp_path):
+    """The last batch has 10 images; 8 fixed steps, no dropout, float64."""
+    (tmp_path / "worker.py").write_text(WORKER)
+    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    for command, out in (([sys.executable], "one"), (two, "two")):
+        done = subprocess.run(
+            [*command, tmp_path / "worker.py", tmp_path / out],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+    one, both = (records.read(tmp_path / out / "record.json") for out in ("one", "two"))
+    assert (one["processes"], both["processes"]) == (1, 2)
+    for key in ("loss", "accuracy", "residual_mean", "residual_worst"):
+        assert one.curve(key) == pytest.approx(both.curve(key), rel=1e-10)
+    alone, together = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert max(float((alone[name] - together[name]).abs().max()) for name in alone) < 1e-10
+    assert one["result"]["test_loss"] == pytest.approx(both["result"]["test_loss"], rel=1e-10)
+
+
+@pytest.fixture
+def generated(tmp_path, monkeypatch):
+    """Image folders under the names of the real data sets: ten classes, told apart by the position of a bright spot."""
+    noise = torch.Generator().manual_seed(0)
+    for name, size in (("mnist", (28, 28)), ("svhn", (32, 32, 3)), ("cifar10", (32, 32, 3))):
+        for split, count in (("train", 22), ("test", 4)):
+            for label in range(10):
+                folder = tmp_path / "data" / name / split / str(label)
+                folder.mkdir(parents=True)
+                for number in range(count):
+                    image = torch.randint(60, size, generator=noise, dtype=torch.uint8)
+                    row, column = divmod(label, 4)
+                    image[8 * row : 8 * row + 6, 7 * column : 7 * column + 6] += 150
+                    Image.fromarray(image.numpy()).save(folder / f"{number}.png")
+    monkeypatch.setenv("JFB_DATA", str(tmp_path / "data"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["mnist"], ["svhn"], ["cifar10"], ["cifar10", "--network", "cifar10"], ["mnist", "--explicit"]],
+    ids=" ".join,
+)
+def test_every_data_set_from_the_command_line(generated, capsys, arguments):
+    out = generated / "out"
+    assert main(["train", *arguments, "--out", str(out), "--scale", "smoke", "--quiet"]) == 0
+    record = records.read(out / "record.json")
+    assert record["result"]["test_images"] == 40
+    assert math.isfinite(record["result"]["test_loss"])
+    assert f"{arguments[0]}, seed 0: test accuracy" in capsys.readouterr().out
+    assert main(["evaluate", str(out / "model.safetensors")]) == 0
+    assert capsys.readouterr().out.count(f"accuracy {100 * record['result']['test_accuracy']:.2f}%") == 2
+
+
+def test_a_network_of_another_shape_is_refused(generated, capsys):
+    assert main(["train", "svhn", "--network", "mnist", "--out", str(generated / "x"), "--scale", "smoke"]) == 1
+    assert "(batch, 1, 28, 28), got (1, 3, 32, 32)" in capsys.readouterr().err
+
+
+def test_several_seeds_from_the_command_line(tmp_path, capsys):
+    command = [
+        "train",
+        "digits",
+        "--scale",
+        "smoke",
+        "--epochs",
+        "1",
+        "--seeds",
+        "2",
+        "--quiet",
+        "--out",
+        str(tmp_path),
+    ]
+    assert main(command) == 0
+    assert "2 seeds: test accuracy" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"seed-0", "seed-1", "curves.png"}
+    assert main(command) == 1
+    assert "a finished run" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "digts", "--out", "x"], "did you mean 'digits'"),
+        (["train", "digits", "--out", "x", "--rule", "JBF"], "did you mean 'JFB'"),
+        (["train", "digits", "--out", "x", "--scale", "ful"], "did you mean 'full'"),
+        (["train", "digits", "--out", "x", "--seeds", "0"], "--seeds must be at least 1"),
+        (["train", "digits", "--out", "x", "--held-out", "3"], "held_out must be between 10"),
+        (["train", "digits", "--out", "x", "--images", "9999"], "images must be at most the 1437"),
+        (["train", "digits", "--out", "x", "--batch", "9999"], "batch must be at most"),
+        (["evaluate", "nowhere.safetensors"], "there is no checkpoint nowhere.safetensors"),
+        (["data", "mnist"], "mnist was not found"),
+        (["bench", "minst"], "did you mean 'mnist'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_on_the_command_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JFB_DATA", str(tmp_path))
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"python -m jfb_tutorial {arguments[0]}: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_the_data_and_bench_commands(tmp_path, monkeypatch, capsys, finished):
+    monkeypatch.setenv("JFB_DATA", str(tmp_path))
+    assert main(["data"]) == 0
+    printed = capsys.readouterr().out
+    assert f"data root: {tmp_path}" in printed
+    assert "digits: 1,437 of 1×8×8" in printed
+    assert "svhn is not there. Two ways" in printed
+    checkpoint = str(finished[1] / "model.safetensors")
+    assert main(["bench", checkpoint, "--rounds", "1", "--batch", "4", "--rules", "JFB", "NeumannSeries(3)"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("NeumannSeries(3), λ = 1") == 2
+    assert "times the fastest" in printed
+    assert main([]) == 0
+    assert "train" in capsys.readouterr().out
+
+
+def test_the_network_is_an_implicit_network(finished):
+    assert isinstance(finished[0].network, ImplicitNetwork)
+    assert not finished[0].network.training
