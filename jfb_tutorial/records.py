@@ -119,13 +119,13 @@ def device_name(device: torch.device | str) -> str:
     return f"{threads} CPU core{'s' if threads > 1 else ''}" if device.type == "cpu" else str(device)
 
 
-def commit() -> str:
-    """The commit of the package's folder, marked if something in it has been changed since; `$JFB_COMMIT` where it is set."""
+def commit(folder: Path = PACKAGE) -> str:
+    """The commit that is checked out, marked if something in the folder has been changed since; `$JFB_COMMIT` where it is set."""
     if os.environ.get("JFB_COMMIT"):
         return os.environ["JFB_COMMIT"]
     try:
         head, changed = (
-            subprocess.run(["git", *command], cwd=PACKAGE, capture_output=True, text=True, check=True).stdout.strip()
+            subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
             for command in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "-uno", "--", "."))
         )
     except (OSError, subprocess.CalledProcessError):
@@ -178,7 +178,14 @@ def slug(rule) -> str:
 
 def save(path: Path, record: dict) -> None:
     """Write a record, whole or not at all."""
-    write(path, (json.dumps(_finite(record), indent=1, ensure_ascii=False) + "\n").encode())
+    write(path, _text(_finite(record)).encode())
+
+
+def _text(record: dict) -> str:
+    """JSON with a line for each key, and for each epoch."""
+    rows = ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in record["epochs"])
+    lines = [f' "{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in record.items() if key != "epochs"]
+    return "{\n" + ",\n".join([*lines, f' "epochs": [\n{rows}\n ]']) + "\n}\n"
 
 
 def _finite(value):

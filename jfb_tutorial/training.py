@@ -253,8 +253,9 @@ class _Training:
         solver, network.solver = network.solver, self.recipe.evaluation or network.solver
         try:
             d = as_input(images, network)
-            u, T = network.solve(d).u, network.operator(d)
-            return {"gamma": contraction_factor(T, u, tol=1e-2), "gamma_one_direction": lipschitz_estimate(T, u)}
+            with torch.compiler.set_stance("force_eager"):  # compiled code cannot be differentiated twice
+                u, T = network.solve(d).u, network.operator(d)
+                return {"gamma": contraction_factor(T, u, tol=1e-2), "gamma_one_direction": lipschitz_estimate(T, u)}
         except FloatingPointError:
             return {"gamma": None, "gamma_one_direction": None}
         finally:

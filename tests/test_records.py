@@ -94,8 +94,7 @@ def test_provenance_names_the_commit_and_the_versions(monkeypatch):
     monkeypatch.setenv("JFB_COMMIT", "abc1234")
     assert records.commit() == "abc1234"
     monkeypatch.delenv("JFB_COMMIT")
-    monkeypatch.setattr(records, "PACKAGE", records.PACKAGE / "not there")
-    assert records.commit() == "unknown"
+    assert records.commit(records.PACKAGE / "not there") == "unknown"
 
 
 def test_file_names():

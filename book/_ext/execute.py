@@ -8,13 +8,13 @@ import datetime
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
+from jfb_tutorial.records import commit
 from nbclient import NotebookClient
 
 BOOK = Path(__file__).resolve().parent.parent
@@ -75,30 +75,8 @@ def provenance() -> dict:
             "torch": version("torch"),
         },
         "date": datetime.date.today().isoformat(),
-        "commit": commit(),
+        "commit": commit(BOOK.parent),
     }
-
-
-def commit() -> str:
-    """The commit that is checked out, marked if something in it has been changed since."""
-    try:
-        head = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],
-            cwd=BOOK,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"],
-            cwd=BOOK,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
 
 
 if __name__ == "__main__":
