@@ -1,6 +1,7 @@
 # make book       build the site into book/_build/html
 # make test       run every test, every notebook and the browser tests
 # make notebooks  run the notebooks again, in place
+# make records    make the records of training runs that are missing or old (on two cores, 20 minutes for chapter 07's)
 # make timings    measure again the times that the chapters quote
 # make benchmarks compare the package with a loop by hand and with TorchDEQ
 # make lab        open the notebooks in JupyterLab
@@ -19,7 +20,7 @@ JOBS ?= 2
 BIN := .venv/bin
 NOTEBOOKS := $(wildcard book/[0-9][0-9]-*.ipynb)
 
-.PHONY: book test notebooks timings benchmarks lab serve lint clean
+.PHONY: book test notebooks records timings benchmarks lab serve lint clean
 
 book: .venv/ready
 	$(BIN)/jupyter-book build book -W -n --keep-going -q
@@ -30,6 +31,9 @@ test: book
 
 notebooks: .venv/ready
 	$(BIN)/python book/_ext/execute.py
+
+records: .venv/ready
+	$(BIN)/python -m jfb_tutorial reproduce digits --out book/records
 
 timings: .venv/ready
 	$(BIN)/python tests/benchmarks/time_solvers.py

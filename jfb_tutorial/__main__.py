@@ -1,8 +1,9 @@
-"""`python -m jfb_tutorial train | evaluate | data | bench`: the package from a shell. `--help` after each says all."""
+"""`python -m jfb_tutorial train | evaluate | data | reproduce | bench`: the package from a shell. `--help` after each says all."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import warnings
@@ -16,6 +17,7 @@ from ._checks import choice
 from .batches import generator
 from .curves import curves
 from .evaluation import as_input, evaluate
+from .experiments import SUITES, missing, reproduce
 from .recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
 from .timing import step_times
 from .training import train
@@ -84,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("dataset", nargs="*", help=f"{', '.join(data.DATASETS)} by default")
     made.add_argument("--download", action="store_true", help="fetch what is missing; an interrupted download goes on")
 
+    made = command("reproduce", _reproduce, "Make the records that the book reads, where one is missing or old.")
+    made.add_argument("dataset", help=", ".join(SUITES))
+    made.add_argument("--out", type=Path, default=Path("book/records"), metavar="DIR", help="the folder (book/records)")
+    made.add_argument("--only", nargs="*", default=(), metavar="LABEL", help="these experiments; all by default")
+    made.add_argument("--list", action="store_true", help="say what would be done, and do nothing")
+    made.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
+
     made = command(
         "bench", _bench, "Every backward rule at one equilibrium of a network, with the time of a training step."
     )
@@ -121,6 +130,8 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _tell(record: records.Record, folder: Path) -> None:
+    if int(os.environ.get("RANK", 0)):
+        return
     result = record["result"]
     print(
         f"{record['config']['dataset']}, seed {record['seed']}: test accuracy {100 * result['test_accuracy']:.2f}% of "
@@ -156,6 +167,14 @@ def _data(options: argparse.Namespace) -> None:
                 break
     if options.download and not options.dataset:
         raise ValueError(f"--download needs the names of data sets: {', '.join(data.DATASETS[1:])}")
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    if options.list:
+        for experiment, seed, why in missing(options.dataset, options.out):
+            print(f"{experiment.file(seed)}: {why}")
+        return
+    reproduce(options.dataset, options.out, labels=tuple(options.only), device=options.device)
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ torchvision's own download starts anew after an interruption; this one goes on. 
 from __future__ import annotations
 
 import struct
+import tarfile
 import urllib.request
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -51,7 +52,8 @@ def fetch(name: str, root: Path) -> None:
     else:
         archive = root / datasets.CIFAR10.filename
         download([datasets.CIFAR10.url], archive, datasets.CIFAR10.tgz_md5)
-        extract_archive(str(archive), str(root))
+        with tarfile.open(archive) as files:
+            files.extractall(root, filter="data")
 
 
 def download(urls: list[str], path: Path, md5: str) -> None:

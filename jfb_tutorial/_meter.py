@@ -42,7 +42,7 @@ class Meter:
         for kept, new in ((self.sums, sums), (self.maxima, maxima)):
             for key, value in new.items():
                 kept.setdefault(key, []).append(value.double())
-        if loss.device.type == "cpu":  # where reading costs nothing
+        if loss.device.type == "cpu" and not loss.isfinite():  # reading costs nothing there
             self.check()
 
     def latest(self) -> float:

@@ -74,6 +74,9 @@ class Recipe:
     held_out: int = option(0, "training images held out to choose by, stratified and the same in every run")
     reestimate: int = option(0, "training images on which batch normalisation is measured anew at the end; 0 is none")
     probe: int = option(16, "images on which the Lipschitz constant of T is measured after each epoch; 0 is none")
+    compare: bool = option(
+        False, "after each epoch, the cosines of the book's rules with the exact gradient on the probe"
+    )
     watch_test: bool = option(False, "test after every epoch, in eval and in train mode, as the JFB paper's code does")
     seed: int = option(0, "of weights, orders, augmentation and dropout")
 
@@ -93,7 +96,16 @@ class Recipe:
         choice("decay", self.decay, ("all", "weights"))
         choice("precision", self.precision, ("float32", "bfloat16", "float64"))
         positive("lr", self.lr, "1e-3 is usual for Adam")
-        for name in ("batch_norm", "dropout", "explicit", "channels_last", "compile", "drop_last", "watch_test"):
+        for name in (
+            "batch_norm",
+            "dropout",
+            "explicit",
+            "channels_last",
+            "compare",
+            "compile",
+            "drop_last",
+            "watch_test",
+        ):
             flag(name, getattr(self, name))
         for name, least in {"epochs": 1, "batch": 1, "halve_every": 1, "images": 0, "held_out": 0}.items():
             integer(name, getattr(self, name), least, f"at least {least} makes sense")

@@ -19,16 +19,15 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from . import checkpoints, data, records
+from . import bench, checkpoints, data, records
 from ._folder import Folder
 from ._jacobian import buffers_kept
 from ._meter import REMEDY, Meter
 from ._processes import Processes
 from .architectures import build
 from .batches import Batches, generator
-from .bench import saved_bytes
 from .evaluation import as_input, evaluate
-from .gradients import tally
+from .gradients import ImplicitDifferentiation, tally
 from .network import ImplicitNetwork
 from .normalisation import reestimate
 from .recipes import Recipe
@@ -36,7 +35,8 @@ from .theory import contraction_factor, lipschitz_estimate
 
 __all__ = ["Run", "train"]
 
-WEIGHTS, DROPOUT = 10, 11
+PROBE_REFERENCE = ImplicitDifferentiation(tol=1e-5)
+WEIGHTS, DROPOUT, STATISTICS = 10, 11, 12
 """What a stream of random numbers is for, beside those of `batches`."""
 
 
@@ -84,7 +84,8 @@ def train(
         ‖T(u) − u‖₂ that iterations ended with, absolute; `steps_mean`, the evaluations of T that a sample needed;
         `steps_max`; `unconverged`, the fraction of samples that missed the tolerance; `contraction`, the largest ratio of two
         consecutive residuals of a sample, which no Lipschitz constant of T on the way can be below; `gamma`, ‖dT/du‖₂ at u*
-        on the probe images in eval mode, and `gamma_one_direction`, the JFB paper's estimate of it; `products`, those of the
+        on the probe images in eval mode, and `gamma_one_direction`, the JFB paper's estimate of it; `cosines` with the exact
+        gradient there, by rule; `products`, those of the
         backward passes; `adjoint_residual`, the largest relative residual of an exact rule's solve; `seconds`, for
         training and for the rest of the epoch; `peak_memory` in bytes: of the GPU's allocator during the epoch, or of the
         process so far. What a run does not have is null.
@@ -110,6 +111,7 @@ class _Training:
     """A run under way."""
 
     def __init__(self, recipe: Recipe, folder, processes, progress: bool, callback) -> None:
+        begin = time.perf_counter()
         self.recipe, self.folder, self.processes = recipe, folder, processes
         self.progress, self.callback = progress and processes.rank == 0, callback
         self.device = device = processes.device
@@ -153,6 +155,7 @@ class _Training:
             for part in (self.network.Q, self.network.R, self.network.S):
                 part.compile()
         self.model = processes.wrap(self.network)
+        self.setup = time.perf_counter() - begin
 
     def run(self) -> Run:
         recipe = self.recipe
@@ -189,7 +192,8 @@ class _Training:
         network.train()
         network.last = None
         steps = len(self.batches)
-        bar = tqdm(total=steps, desc=f"epoch {epoch + 1}/{recipe.epochs}", disable=not self.progress, leave=False)
+        quiet = None if self.progress else True  # None: no bar where nobody sees it move
+        bar = tqdm(total=steps, desc=f"epoch {epoch + 1}/{recipe.epochs}", disable=quiet, leave=False)
         begin = time.perf_counter()
         with tally() as count, bar:
             for batch, (images, labels, whole) in enumerate(self.batches.epoch(epoch)):
@@ -198,6 +202,8 @@ class _Training:
                     group["lr"] = rate
                 try:
                     self._step(images, labels, whole, meter)
+                except torch.OutOfMemoryError as error:
+                    raise RuntimeError(self._too_large(images, labels)) from error
                 except (FloatingPointError, RuntimeError) as error:
                     raise meter.located(error, batch) from error
                 if self.average and epoch * steps + batch >= 0.8 * recipe.epochs * steps:
@@ -232,6 +238,23 @@ class _Training:
         self.optimiser.step()
         meter.add(each, logits, labels, network)
 
+    def _too_large(self, images: Tensor, labels: Tensor) -> str:
+        """What to say when a step needs more memory than there is: which batch would fit."""
+        size = len(labels)
+        while size := size // 2:
+            self.optimiser.zero_grad(set_to_none=True)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            try:
+                self._step(images[:size], labels[:size], size, Meter(0))
+                fits = f"{size * self.processes.world} fits: --batch {size * self.processes.world}"
+                break
+            except torch.OutOfMemoryError:
+                continue
+        else:
+            fits = "not even one image fits"
+        return f"batch {self.recipe.batch} needs more memory than {records.device_name(self.device)} has; {fits}"
+
     def _looked_at(self, network: ImplicitNetwork) -> dict:
         """What is measured after an epoch, in eval mode."""
         recipe, row = self.recipe, {}
@@ -247,25 +270,35 @@ class _Training:
         return row
 
     def _probed(self, network: ImplicitNetwork) -> dict:
-        """The Lipschitz constant of T at u*, and its estimate from one direction."""
-        images = (self.images if self.held is None else self.held).images[: self.recipe.probe]
+        """The Lipschitz constant of T at u*, its estimate from one direction, and the rules' cosines."""
+        probe = (self.images if self.held is None else self.held)[: self.recipe.probe]
         network.eval()
         solver, network.solver = network.solver, self.recipe.evaluation or network.solver
+        row = {"gamma": None, "gamma_one_direction": None}
         try:
-            d = as_input(images, network)
+            d = as_input(probe.images, network)
             with torch.compiler.set_stance("force_eager"):  # compiled code cannot be differentiated twice
                 u, T = network.solve(d).u, network.operator(d)
-                return {"gamma": contraction_factor(T, u, tol=1e-2), "gamma_one_direction": lipschitz_estimate(T, u)}
-        except FloatingPointError:
-            return {"gamma": None, "gamma_one_direction": None}
+                row = {"gamma": contraction_factor(T, u, tol=1e-2), "gamma_one_direction": lipschitz_estimate(T, u)}
+                if self.recipe.compare:
+                    found = bench.compare(network, d, probe.labels, F.cross_entropy, reference=PROBE_REFERENCE)
+                    row["cosines"] = {bench.name(each.rule): each.cosine for each in found.rows}
+        except (
+            FloatingPointError,
+            RuntimeError,
+        ) as error:  # no fixed point, or one at which I − J cannot be solved with
+            row["probe_error"] = str(error)
         finally:
             network.solver = solver
+        return row
 
     def _reestimate(self, network: ImplicitNetwork) -> None:
         count = min(self.recipe.reestimate, len(self.images))
         if count:
             solver, network.solver = network.solver, self.recipe.evaluation or network.solver
-            index = torch.randperm(len(self.images), generator=generator(self.recipe.seed, 0))[:count].to(self.device)
+            index = torch.randperm(len(self.images), generator=generator(self.recipe.seed, STATISTICS))[:count].to(
+                self.device
+            )
             parts = index.split(max(self.recipe.batch, 100))
             reestimate(network, (as_input(self.images.images[part], network) for part in parts if len(part) > 1))
             network.solver = solver
@@ -280,7 +313,8 @@ class _Training:
             result |= {"validation_accuracy": held.accuracy, "validation_loss": held.loss}
         images = as_input(self.images.images[: recipe.batch], network)
         result["saved_bytes"] = _saved(network, images)
-        result["seconds"] = sum(sum(row["seconds"].values()) for row in self.rows) + time.perf_counter() - begin
+        epochs = sum(sum(row["seconds"].values()) for row in self.rows)
+        result["seconds"] = self.setup + epochs + time.perf_counter() - begin
         return result
 
     def _save(self, epoch: int) -> None:
@@ -346,7 +380,7 @@ def _optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
 def _saved(network: ImplicitNetwork, images: Tensor) -> int:
     """Bytes that a training step keeps for its backward pass, on top of the images, parameters and buffers."""
     network.train()
-    with buffers_kept(network), saved_bytes([images, *network.parameters(), *network.buffers()]) as saved:
+    with buffers_kept(network), bench.saved_bytes([images, *network.parameters(), *network.buffers()]) as saved:
         network(images)
     return saved.total
 

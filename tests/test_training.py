@@ -339,6 +339,19 @@ def test_an_iteration_that_runs_away_says_in_which_batch():
         train(small(rule=ImplicitDifferentiation(tol=1e-6, max_steps=1)))
 
 
+def test_running_out_of_memory_says_what_fits(monkeypatch):
+    step = training._Training._step
+
+    def small_memory(self, images, labels, *rest):
+        if len(labels) > 13:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        step(self, images, labels, *rest)
+
+    monkeypatch.setattr(training._Training, "_step", small_memory)
+    with pytest.raises(RuntimeError, match=r"batch 50 needs more memory than .* has; 12 fits: --batch 12"):
+        train(small())
+
+
 def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     write = checkpoints.write
 

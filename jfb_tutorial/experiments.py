@@ -1,0 +1,136 @@
+"""The runs that the book's chapters read: what each is, and one command that makes those that are missing.
+
+`python -m jfb_tutorial reproduce digits --out book/records` trains what has no record there, or one made by an older version of
+the training code. A run that was killed goes on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import records
+from ._checks import choice
+from .checkpoints import write
+from .gradients import ImplicitDifferentiation, NeumannSeries, UnrolledPhantom
+from .recipes import Recipe, recipe
+from .solvers import Anderson, FixedPointIteration
+from .training import train
+
+__all__ = ["SUITES", "Experiment", "reproduce"]
+
+EXACT = ImplicitDifferentiation(tol=1e-4)
+FIVE, THREE = range(5), range(3)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        label: what they are called, in file names and in `book/` pages.
+        scale: as for `recipes.recipe`.
+        recipe: with seed 0.
+        seeds: of the runs.
+    """
+
+    label: str
+    scale: str
+    recipe: Recipe
+    seeds: range
+
+    def file(self, seed: int) -> str:
+        """The name of a run's record, `<dataset>-<label>-<scale>-<seed>.json`."""
+        return f"{self.recipe.dataset}-{self.label}-{self.scale}-{seed}.json"
+
+    def records(self, folder: Path | str) -> list[records.Record]:
+        """The records of all seeds; FileNotFoundError names the command that makes a missing one."""
+        found = []
+        for seed in self.seeds:
+            path = Path(folder) / self.file(seed)
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"there is no record {path}; python -m jfb_tutorial reproduce {self.recipe.dataset} --out {folder} makes it"
+                )
+            found.append(records.read(path))
+        return found
+
+
+def _digits(label: str, seeds: range = FIVE, **changes) -> Experiment:
+    return Experiment(label, "cpu", recipe("digits", "cpu", **changes), seeds)
+
+
+def _mnist(label: str, seeds: range = THREE, scale: str = "cpu", **changes) -> Experiment:
+    return Experiment(label, scale, recipe("mnist", scale, **changes), seeds)
+
+
+SUITES: dict[str, tuple[Experiment, ...]] = {
+    "digits": (
+        # the rules
+        _digits("jfb", compare=True),
+        _digits("exact", rule=EXACT, compare=True),
+        _digits("neumann-6", rule=NeumannSeries(6)),
+        _digits("neumann-11", rule=NeumannSeries(11)),
+        _digits("npg-5-0.5", rule=NeumannSeries(5, 0.5)),
+        _digits("upg-5-0.5", rule=UnrolledPhantom(5, 0.5)),
+        _digits("explicit", explicit=True),
+        # batch normalisation in R
+        _digits("jfb-every-step", norm="every-step", reestimate=0),
+        _digits("jfb-last-step", norm="last-step", reestimate=0),
+        _digits("jfb-fixed-point", reestimate=0),
+        _digits("jfb-group", norm="group"),
+        _digits("jfb-no-norm", batch_norm=False),
+        # the factor γ in R
+        *(_digits(f"jfb-gamma-{gamma:g}", THREE, gamma=gamma, compare=True) for gamma in (0.9, 1.5, 3.0)),
+        _digits("exact-gamma-1.5", THREE, gamma=1.5, rule=EXACT),
+        # the tolerance, relative
+        *(
+            _digits(f"jfb-tol-{tol:g}", THREE, solver=FixedPointIteration(tol=tol, relative=True))
+            for tol in (0.5, 0.1, 0.01)
+        ),
+        # another solver: the paper's open direction
+        _digits("jfb-anderson", solver=Anderson(tol=1e-3, max_steps=50)),
+    ),
+}
+"""The runs of a chapter, by data set."""
+
+
+def missing(dataset: str, folder: Path | str) -> Iterator[tuple[Experiment, int, str]]:
+    """The runs without a good record in a folder, each with the reason."""
+    choice("dataset", dataset, SUITES)
+    for experiment in SUITES[dataset]:
+        for seed in experiment.seeds:
+            path = Path(folder) / experiment.file(seed)
+            if not path.is_file():
+                yield experiment, seed, "there is no record"
+                continue
+            record = records.read(path)
+            if record["config"] != experiment.recipe.replace(seed=seed).to_json():
+                yield experiment, seed, "its record is of another recipe"
+            elif record.stale:
+                yield experiment, seed, "its record was made by an older version of the training code"
+
+
+def reproduce(dataset: str, folder: Path | str, *, labels: tuple[str, ...] = (), **settings) -> None:
+    """Train what `missing` yields, and put the records into a folder.
+
+    Args:
+        dataset: a key of `SUITES`.
+        folder: of the records; runs under way are in its subfolder `.runs`.
+        labels: of the experiments to make; all by default.
+        settings: `device`, `progress` and `callback` as for `training.train`.
+    """
+    folder = Path(folder)
+    for label in labels:
+        choice("label", label, [experiment.label for experiment in SUITES[dataset]])
+    todo = [item for item in missing(dataset, folder) if not labels or item[0].label in labels]
+    for number, (experiment, seed, why) in enumerate(todo, 1):
+        print(f"{number}/{len(todo)} {experiment.file(seed)}: {why}", flush=True)
+        under_way = folder / ".runs" / experiment.file(seed).removesuffix(".json")
+        train(experiment.recipe.replace(seed=seed), under_way, resume=True, **settings)
+        write(folder / experiment.file(seed), (under_way / "record.json").read_bytes())
+        shutil.rmtree(under_way)
+    if (folder / ".runs").is_dir() and not any((folder / ".runs").iterdir()):
+        (folder / ".runs").rmdir()
