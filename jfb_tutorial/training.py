@@ -279,7 +279,9 @@ class _Training:
             d = as_input(probe.images, network)
             with torch.compiler.set_stance("force_eager"):  # compiled code cannot be differentiated twice
                 u, T = network.solve(d).u, network.operator(d)
-                row = {"gamma": contraction_factor(T, u, tol=1e-2), "gamma_one_direction": lipschitz_estimate(T, u)}
+                radius = max(1e-3, 1e-4 * torch.linalg.vector_norm(u).item())  # well above the rounding of u
+                one = lipschitz_estimate(T, u, radius=radius)
+                row = {"gamma": contraction_factor(T, u, tol=1e-2), "gamma_one_direction": one}
                 if self.recipe.compare:
                     found = bench.compare(network, d, probe.labels, F.cross_entropy, reference=PROBE_REFERENCE)
                     row["cosines"] = {bench.name(each.rule): each.cosine for each in found.rows}

@@ -176,6 +176,21 @@ def test_everything_that_a_recipe_offers_trains(changes):
     assert ("steps_mean" in row) == ("explicit" not in changes and not isinstance(changes.get("rule"), Unrolled))
 
 
+def test_large_latents_are_probed_too():
+    run = train(small(gamma=4.0, rule=NeumannSeries(2), compare=True))
+    assert all(row["gamma"] > row["gamma_one_direction"] > 0 for row in run.record["epochs"])
+    # where there is nothing to measure, the row says why, and training goes on
+    row = train(small(gamma=30.0)).record["epochs"][-1]
+    assert row["gamma"] is None
+    assert row["probe_error"]
+
+
+def test_the_rules_are_compared_on_the_probe():
+    cosines = train(small(compare=True)).record["epochs"][-1]["cosines"]
+    assert cosines["exact, gmres"] == pytest.approx(1, abs=1e-5)
+    assert 0.8 < cosines["JFB"] < cosines["NeumannSeries(6), λ = 1"] < 1
+
+
 def test_products_are_those_of_the_rule():
     row = train(small(rule=NeumannSeries(6), epochs=1)).record["epochs"][0]
     assert row["products"] == 5 * 4  # four batches

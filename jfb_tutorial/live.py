@@ -1,0 +1,124 @@
+"""A panel that trains while one watches: loss, error, residual and contraction factor, drawn anew after each epoch.
+
+It needs ipywidgets and a kernel. In the published page it is a sentence that says so.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+
+from .curves import curves
+from .network import ImplicitNetwork
+from .recipes import RULES, Recipe, parse
+from .records import Record
+from .training import train
+
+__all__ = ["Panel"]
+
+CHOICES = (
+    "JFB()",
+    "ImplicitDifferentiation(tol=1e-4)",
+    "NeumannSeries(terms=6)",
+    "UnrolledPhantom(steps=5, damping=0.5)",
+    "Unrolled(steps=15)",
+)
+WORDS = "A panel for training live. It needs a running kernel: open this page in Jupyter and run the cell."
+
+
+class Stopped(Exception):
+    """The reader pressed Stop."""
+
+
+class Panel:
+    """Widgets that choose a rule, γ, the epochs and the seed of a recipe, and train it in a thread of their own.
+
+    Args:
+        recipe: what to train, but for these four.
+
+    Attributes:
+        records: one of each finished or stopped run, the latest last.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        try:
+            import ipywidgets as widgets
+        except ImportError:
+            raise ImportError("the panel needs ipywidgets; pip install ipywidgets") from None
+        self.recipe, self.records = recipe, []
+        self._stop, self._thread = threading.Event(), None
+        self.rule = widgets.Dropdown(options=CHOICES, description="rule")
+        self.gamma = widgets.FloatSlider(0.5, min=0.1, max=3.0, step=0.1, description="γ")
+        self.epochs = widgets.IntSlider(recipe.epochs, min=1, max=60, description="epochs")
+        self.seed = widgets.IntText(recipe.seed, description="seed")
+        self.button = widgets.Button(description="Train")
+        self.words = widgets.HTML("Choose, and press Train.")
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
+        self.button.on_click(lambda _: self.stop() if self.running else self.start())
+        self._box = widgets.VBox([self.rule, self.gamma, self.epochs, self.seed, self.button, self.words, self.picture])
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is under way."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> threading.Thread:
+        """Begin to train with what is chosen; returns the thread."""
+        self._stop.clear()
+        recipe = self.recipe.replace(
+            rule=parse("rule", self.rule.value, RULES),
+            gamma=self.gamma.value,
+            epochs=self.epochs.value,
+            seed=self.seed.value,
+        )
+        self._thread = threading.Thread(target=self._train, args=(recipe,), daemon=True)
+        self.button.description = "Stop"
+        self._thread.start()
+        return self._thread
+
+    def stop(self) -> None:
+        """Stop after the epoch that is under way."""
+        self._stop.set()
+
+    def _train(self, recipe: Recipe) -> None:
+        rows = []
+
+        def after_epoch(row: dict, network: ImplicitNetwork) -> None:
+            rows.append(row)
+            self._show(recipe, rows)
+            if self._stop.is_set():
+                raise Stopped
+
+        try:
+            run = train(recipe, callback=after_epoch)
+            accuracy = run.record["result"]["test_accuracy"]
+            self.words.value += f" Test accuracy: {100 * accuracy:.2f}%."
+            self.records.append(run.record)
+        except Stopped:
+            self.words.value += " Stopped."
+            self.records.append(Record(config=recipe.to_json(), seed=recipe.seed, epochs=rows, result={}))
+        except (FloatingPointError, RuntimeError, ValueError) as error:
+            self.words.value = f"{type(error).__name__}: {error}"
+        finally:
+            self.button.description = "Train"
+
+    def _show(self, recipe: Recipe, rows: list[dict]) -> None:
+        row = rows[-1]
+        words = f"Epoch {row['epoch']} of {recipe.epochs}: loss {row['loss']:.4f}"
+        if "residual_worst" in row:
+            words += f", {row['steps_mean']:.1f} steps, worst residual {row['residual_worst']:.1e}"
+        if row.get("gamma") is not None:
+            words += f", ‖∂T/∂u‖₂ = {row['gamma']:.2f}"
+        self.words.value = words + "."
+        file = io.BytesIO()
+        curves([Record(epochs=rows)]).savefig(file, format="png", dpi=100)
+        self.picture.value = file.getvalue()
+
+    def __repr__(self) -> str:
+        return WORDS
+
+    def _repr_mimebundle_(self, **kwargs) -> dict:
+        shown = self._box._repr_mimebundle_(**kwargs)
+        data, *more = shown if isinstance(shown, tuple) else (shown,)
+        data = {**(data or {}), "text/plain": WORDS}
+        return (data, *more) if more else data
