@@ -285,11 +285,8 @@ class _Training:
                 if self.recipe.compare:
                     found = bench.compare(network, d, probe.labels, F.cross_entropy, reference=PROBE_REFERENCE)
                     row["cosines"] = {bench.name(each.rule): each.cosine for each in found.rows}
-        except (
-            FloatingPointError,
-            RuntimeError,
-        ) as error:  # no fixed point, or one at which I − J cannot be solved with
-            row["probe_error"] = str(error)
+        except (FloatingPointError, RuntimeError, ValueError) as error:
+            row["probe_error"] = str(error)  # no fixed point, or one at which I − J cannot be solved with
         finally:
             network.solver = solver
         return row
