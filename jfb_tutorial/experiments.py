@@ -22,7 +22,7 @@ from .training import train
 __all__ = ["SUITES", "Experiment", "reproduce"]
 
 EXACT = ImplicitDifferentiation(tol=1e-4)
-FIVE, THREE = range(5), range(3)
+FIVE, THREE, ONE = range(5), range(3), range(1)
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,26 @@ def _digits(label: str, seeds: range = FIVE, **changes) -> Experiment:
     return Experiment(label, "cpu", recipe("digits", "cpu", **changes), seeds)
 
 
-def _mnist(label: str, seeds: range = THREE, scale: str = "cpu", **changes) -> Experiment:
-    return Experiment(label, scale, recipe("mnist", scale, **changes), seeds)
+# one step, where the paper's code stops: its tolerance is absolute, and the gradient of a mean loss is small (chapter 04)
+ONE_STEP = ImplicitDifferentiation("cg", max_steps=1, per_sample=True, on_failure="warn")
+CONVERGED = ImplicitDifferentiation(tol=1e-3)
+
+
+def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
+    """The runs of the JFB paper on a data set: its Tables 1 and 2 and its figures of training."""
+
+    def runs(label: str, seeds: range, **more) -> Experiment:
+        return Experiment(label, scale, recipe(dataset, scale, watch_test=True, **changes, **more), seeds)
+
+    return (
+        runs("jfb", THREE),
+        runs("explicit", THREE, explicit=True),
+        runs("jacobian-one-step", ONE, batch_norm=False, rule=ONE_STEP),
+        runs("jacobian", ONE, batch_norm=False, rule=CONVERGED),
+        runs("jacobian-batch-norm", ONE, rule=CONVERGED),
+        runs("neumann-6", ONE, rule=NeumannSeries(6)),
+        runs("neumann-11", ONE, rule=NeumannSeries(11)),
+    )
 
 
 SUITES: dict[str, tuple[Experiment, ...]] = {
@@ -92,6 +110,13 @@ SUITES: dict[str, tuple[Experiment, ...]] = {
         ),
         # another solver: the paper's open direction
         _digits("jfb-anderson", solver=Anderson(tol=1e-3, max_steps=50)),
+    ),
+    "mnist": (*_paper("mnist", "cpu"), *_paper("mnist", "full")),
+    "svhn": _paper("svhn", "full"),
+    "cifar10": (
+        *_paper("cifar10", "full", network="cifar10"),
+        Experiment("fast-jfb", "full", recipe("cifar10", "full"), THREE),
+        Experiment("fast-explicit", "full", recipe("cifar10", "full", explicit=True), THREE),
     ),
 }
 """The runs of a chapter, by data set."""

@@ -180,9 +180,8 @@ def test_large_latents_are_probed_too():
     run = train(small(gamma=4.0, rule=NeumannSeries(2), compare=True))
     assert all(row["gamma"] > row["gamma_one_direction"] > 0 for row in run.record["epochs"])
     # where there is nothing to measure, the row says why, and training goes on
-    row = train(small(gamma=30.0)).record["epochs"][-1]
-    assert row["gamma"] is None
-    assert row["probe_error"]
+    rows = train(small(gamma=30.0)).record["epochs"]
+    assert any("probe_error" in row and row["gamma"] is None for row in rows)
 
 
 def test_the_rules_are_compared_on_the_probe():
