@@ -38,6 +38,7 @@ records: .venv/ready
 timings: .venv/ready
 	$(BIN)/python tests/benchmarks/time_solvers.py
 	$(BIN)/python tests/benchmarks/time_rules.py
+	$(BIN)/python tests/benchmarks/time_digits.py
 
 benchmarks: .venv/ready
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[dev,peers]'

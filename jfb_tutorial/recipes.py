@@ -217,7 +217,7 @@ TIGHT = solvers.FixedPointIteration(tol=1e-4, max_steps=100, relative=True)
 # the paper's settings are those of its code (Adam, cross entropy, batches of 100)
 OF_THE_BOOK: dict[str, dict] = {
     "digits": {
-        "epochs": 30,
+        "epochs": 20,
         "batch": 50,
         "lr": 5e-3,
         "schedule": "triangular",
