@@ -35,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.run(options)
     except KeyboardInterrupt:
-        print("\nstopped; the same command with --resume goes on after the last finished epoch", file=sys.stderr)
+        how = {"train": "; the same command with --resume goes on", "reproduce": "; the same command goes on"}
+        print(f"\nstopped{how.get(options.command, '')}", file=sys.stderr)
         return 130
     except (ValueError, TypeError, OSError, FloatingPointError, RuntimeError) as error:
         if options.traceback:
@@ -111,6 +112,10 @@ def _train(options: argparse.Namespace) -> None:
     )
     if options.seeds is not None and options.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {options.seeds}")
+    if options.seeds is not None and options.seed is not None:
+        raise ValueError(
+            f"--seeds {options.seeds} runs the seeds 0 to {options.seeds - 1}; leave --seed out, or --seeds"
+        )
     settings = {"resume": options.resume, "device": options.device, "progress": not options.quiet}
     if options.seeds is None:
         _tell(train(made, options.out, **settings).record, options.out)
@@ -120,6 +125,8 @@ def _train(options: argparse.Namespace) -> None:
         folder = options.out / f"seed-{seed}"
         finished.append(train(made.replace(seed=seed), folder, **settings).record)
         _tell(finished[-1], folder)
+    if int(os.environ.get("RANK", 0)):
+        return
     accuracies = [100 * record["result"]["test_accuracy"] for record in finished]
     curves(finished).savefig(options.out / "curves.png", dpi=150)
     spread = f" ± {statistics.stdev(accuracies):.2f} (standard deviation)" if len(accuracies) > 1 else ""
@@ -144,6 +151,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     _, about = checkpoints.load(options.checkpoint)
     images = data.load(options.dataset or about["recipe"]["dataset"], options.split)
     network.to(_device(options))
+    if about.get("classes") and list(images.classes) != about["classes"]:
+        raise ValueError(
+            f"{images.name} has other classes than the network was trained on: {', '.join(about['classes'])}"
+        )
     found = evaluate(network, images, solver=parse("solver", options.solver, SOLVERS) if options.solver else None)
     print(f"{images}\n{found}")
     recorded = about.get("result", {})

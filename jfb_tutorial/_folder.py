@@ -32,6 +32,8 @@ class Folder:
     def __init__(self, out: Path, recipe: Recipe, resume: bool, processes: Processes) -> None:
         self.out, self.recipe, self.writes = out, recipe, processes.rank == 0
         self.code = records.code_digest()
+        if out.exists() and not out.is_dir():
+            raise NotADirectoryError(f"out must be a folder, but {out} is a file; choose another name")
         self.finished, self.state = (out / RECORD).is_file(), None
         under_way = (out / STATE).is_file()
         if (self.finished or under_way) and not resume:
@@ -56,13 +58,15 @@ class Folder:
         checkpoints.write(self.out / STATE, (json.dumps(state, indent=1) + "\n").encode())
         self._tidy(keep=path)
 
-    def finish(self, network: ImplicitNetwork, recipe: Recipe, record: records.Record) -> None:
+    def finish(
+        self, network: ImplicitNetwork, recipe: Recipe, record: records.Record, classes: tuple[str, ...]
+    ) -> None:
         """What a finished run leaves."""
         if not self.writes:
             return
         record["code"] = self.code
         about = {key: record[key] for key in ("seed", "commit", "versions", "device", "date", "result")}
-        checkpoints.save_network(self.out / MODEL, network, recipe, **about)
+        checkpoints.save_network(self.out / MODEL, network, recipe, classes=classes, **about)
         curves([record]).savefig(self.out / CURVES, dpi=150)
         records.save(self.out / RECORD, record)
         self._tidy(keep=None)
@@ -78,8 +82,10 @@ class Folder:
             ) from None
         self._same(state["recipe"])
         tensors, _ = checkpoints.load(path)
-        if state["code"] != self.code:  # neither the old code's run nor the new one's
+        if not state["code"].endswith(self.code):  # neither the old code's run nor the new one's
             self.code = f"{state['code']}, then {self.code}"
+        else:
+            self.code = state["code"]
         return path, tensors, state
 
     def _same(self, config: dict) -> None:

@@ -36,9 +36,7 @@ class Meter:
                 "unconverged": (~last.converged).sum(),
             }
             maxima |= {"residual_worst": last.residuals[-1].max(), "steps_max": last.steps.max()}
-            plain = isinstance(network.solver, FixedPointIteration) and network.solver.check_every == 1
-            if plain and len(last.residuals) > 1:
-                maxima["contraction"] = (last.residuals[1:] / last.residuals[:-1]).max()
+            maxima["contraction"] = _largest_ratio(network)
         for kept, new in ((self.sums, sums), (self.maxima, maxima)):
             for key, value in new.items():
                 kept.setdefault(key, []).append(value.double())
@@ -61,6 +59,8 @@ class Meter:
 
     def located(self, error: Exception, batch: int) -> Exception:
         """An error of a step, numbered from 0, that says where it happened."""
+        if self.sums:
+            self.check()  # an earlier batch may be to blame
         where = f"in batch {batch + 1} of epoch {self.epoch}"
         if where in str(error) or type(error) not in (FloatingPointError, RuntimeError):
             return error
@@ -79,3 +79,15 @@ class Meter:
         if "steps_max" in row:
             row["steps_max"] = int(row["steps_max"])
         return row
+
+
+def _largest_ratio(network: ImplicitNetwork) -> Tensor:
+    """The largest ratio of consecutive residuals of the batch, which may be coupled; −inf where there is none to trust."""
+    last, solver = network.last, network.solver
+    nothing = last.residuals.new_tensor(-math.inf)
+    if type(solver) is not FixedPointIteration or solver.check_every != 1:
+        return nothing
+    residuals = torch.linalg.vector_norm(last.residuals, dim=1)
+    rounding = 10 * torch.finfo(last.u.dtype).eps * torch.linalg.vector_norm(last.u.float())
+    ratios = residuals[1:] / residuals[:-1]
+    return torch.cat([torch.where(residuals[1:] > rounding, ratios, nothing), nothing[None]]).max()

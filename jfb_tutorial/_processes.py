@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 
 import torch
@@ -10,26 +11,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 class Processes:
-    """This process's number and device, and what it needs of the others. A context: it joins them and leaves them."""
+    """This process's number and device, and what it needs of the others. Making one joins them."""
 
     def __init__(self, device: torch.device) -> None:
         self.world, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
         self.device = device
         if device.type == "cuda" and self.world > 1:
             self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        self.joined = False
-
-    def __enter__(self) -> Processes:
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         if self.world > 1 and not distributed.is_initialized():
             distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
-            self.joined = True
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self.joined:
-            distributed.destroy_process_group()
+            atexit.register(distributed.destroy_process_group)  # a group cannot be joined twice: later runs use it too
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """The network, its gradients added up over the processes if there are several."""
@@ -49,6 +42,10 @@ class Processes:
         if self.world > 1:
             distributed.all_reduce(values, operation)
         return values
+
+    def agree(self, number: int) -> bool:
+        """Whether all have the same number."""
+        return self.take_largest(torch.tensor([number, -number], device=self.device)).tolist() == [number, -number]
 
     def wait(self) -> None:
         """For the others to come to the same point."""

@@ -25,7 +25,8 @@ ORDER, DRAWS, FLIPS, NOISE = range(4)
 
 def generator(*key: int) -> torch.Generator:
     """A CPU generator for a tuple of non-negative integers; other tuples give independent streams (NumPy's SeedSequence)."""
-    low, high = (int(word) for word in np.random.SeedSequence(key).generate_state(2))
+    # the length goes first, since a SeedSequence does not tell a tuple from the same with zeros at its end
+    low, high = (int(word) for word in np.random.SeedSequence((len(key), *key)).generate_state(2))
     return torch.Generator().manual_seed((high << 31 ^ low) & (2**63 - 1))
 
 
@@ -160,7 +161,8 @@ class Batches:
         rest = len(data) % size
         # a rest that not every process gets a part of would leave some waiting for the others
         self.used = len(data) - (rest if drop_last or rest < world else 0)
-        self.mean = data.images.double().mean(dim=(0, 2, 3)).round().to(torch.uint8)
+        pixels = data.images[:, 0].numel()
+        self.mean = (data.images.sum(dim=(0, 2, 3), dtype=torch.int64).double() / pixels).round().to(torch.uint8)
 
     def __len__(self) -> int:
         """Batches in an epoch."""

@@ -5,6 +5,8 @@ A file holds tensors and, in its header, JSON: what they belong to, and a digest
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -38,13 +40,27 @@ def write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+        _flush_folder(path.parent)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         kept = "what was there before is untouched" if path.exists() else "nothing was left behind"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "Free some space, then go on" if full else "Is the folder there, and may you write in it?"
         raise OSError(
             error.errno,
-            f"could not write {path} of {len(content) / 2**20:.1f} MiB ({error.strerror}); {kept}. Free some space, then go on",
+            f"could not write {path} of {len(content) / 2**20:.1f} MiB ({error.strerror}); {kept}. {remedy}",
         ) from error
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the disk keep the order in which names change; where a folder cannot be opened (Windows), the system sees to it."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def save(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
@@ -97,10 +113,19 @@ def load_network(path: Path | str) -> ImplicitNetwork:
     if recipe.precision == "float64":
         network.double()
     restore(network, tensors, path)
+    if not recipe.dropout:
+        drop_nothing(network)
     network.solver = recipe.evaluation or recipe.solver or network.solver
     if not recipe.explicit:
         network.gradient = recipe.rule
     return network.eval()
+
+
+def drop_nothing(network: nn.Module) -> None:
+    """Switch dropout off, in training too."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
 
 
 def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path | str) -> None:

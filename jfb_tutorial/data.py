@@ -132,6 +132,17 @@ def hold_out(labels: Tensor, count: int, *, seed: int = 0) -> tuple[Tensor, Tens
     return torch.from_numpy(np.sort(kept)), torch.from_numpy(np.sort(held))
 
 
+def same_classes(one: Images, other: Images) -> tuple[str, ...]:
+    """The classes of two sets; ValueError if they are not the same, since a label would then mean two things."""
+    if one.classes != other.classes:
+        odd = sorted(set(one.classes) ^ set(other.classes))
+        raise ValueError(
+            f"{one.name} must have the same classes in train and test, but {', '.join(odd)} is in one of them only; "
+            "add the missing folder, or remove the other"
+        )
+    return one.classes
+
+
 def _digits(split: str) -> Images:
     bunch = load_digits()
     # sixteen grey levels, spread over those of a byte

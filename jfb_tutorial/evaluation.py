@@ -15,7 +15,7 @@ from ._jacobian import buffers_kept
 from .data import Images
 from .network import ImplicitNetwork
 
-__all__ = ["Evaluation", "as_input", "evaluate"]
+__all__ = ["Evaluation", "as_input", "evaluate", "full_precision"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ def evaluate(
     solver: Callable | None = None,
     training_mode: bool = False,
 ) -> Evaluation:
-    """Classify a data set, in float32 (or the network's own dtype).
+    """Classify a data set, in the network's own dtype, float32 most often; without TF32.
 
     Args:
         network: left as it was: its mode, its solver and its buffers.
@@ -76,7 +76,7 @@ def evaluate(
     """
     integer("batch", batch, 1, "400 is the paper's")
     logits, residuals, steps, converged = [], [], [], []
-    with _as_it_was(network):
+    with _as_it_was(network), full_precision():
         network.train(training_mode)
         network.solver = solver or network.solver
         network.last = None
@@ -97,6 +97,18 @@ def evaluate(
         steps=torch.cat(steps).double().mean().item() if steps else None,
         unconverged=int((~torch.cat(converged)).sum()) if converged else None,
     )
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """On NVIDIA GPUs: float32 arithmetic with all its digits, for what is measured; training may use TF32."""
+    matmul = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
 
 
 @contextmanager

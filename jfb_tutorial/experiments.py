@@ -6,6 +6,7 @@ the training code. A run that was killed goes on.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ def _digits(label: str, seeds: range = FIVE, **changes) -> Experiment:
     return Experiment(label, "cpu", recipe("digits", "cpu", **changes), seeds)
 
 
-# one step, where the paper's code stops: its tolerance is absolute, and the gradient of a mean loss is small (chapter 04)
+# one step, where the paper's code stops on MNIST: its tolerance, 1e-1, is absolute, and the gradient of a mean loss is small
 ONE_STEP = ImplicitDifferentiation("cg", max_steps=1, per_sample=True, on_failure="warn")
 CONVERGED = ImplicitDifferentiation(tol=1e-3)
 
@@ -73,11 +74,15 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
     def runs(label: str, seeds: range, **more) -> Experiment:
         return Experiment(label, scale, recipe(dataset, scale, watch_test=True, **changes, **more), seeds)
 
+    # on CIFAR-10 the paper solves the forward problem more tightly where the Jacobian is used
+    without = {"batch_norm": False} | (
+        {"solver": FixedPointIteration(tol=1e-4, max_steps=500)} if dataset == "cifar10" else {}
+    )
     return (
         runs("jfb", THREE),
         runs("explicit", THREE, explicit=True),
-        runs("jacobian-one-step", ONE, batch_norm=False, rule=ONE_STEP),
-        runs("jacobian", ONE, batch_norm=False, rule=CONVERGED),
+        *((runs("jacobian-one-step", ONE, rule=ONE_STEP, **without),) if dataset == "mnist" else ()),
+        runs("jacobian", ONE, rule=CONVERGED, **without),
         runs("jacobian-batch-norm", ONE, rule=CONVERGED),
         runs("neumann-6", ONE, rule=NeumannSeries(6)),
         runs("neumann-11", ONE, rule=NeumannSeries(11)),
@@ -87,7 +92,7 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
 SUITES: dict[str, tuple[Experiment, ...]] = {
     "digits": (
         # the rules
-        _digits("jfb", compare=True),
+        _digits("jfb"),
         _digits("exact", rule=EXACT, compare=True),
         _digits("neumann-6", rule=NeumannSeries(6)),
         _digits("neumann-11", rule=NeumannSeries(11)),
@@ -98,10 +103,10 @@ SUITES: dict[str, tuple[Experiment, ...]] = {
         _digits("jfb-every-step", norm="every-step", reestimate=0),
         _digits("jfb-last-step", norm="last-step", reestimate=0),
         _digits("jfb-fixed-point", reestimate=0),
-        _digits("jfb-group", norm="group"),
-        _digits("jfb-no-norm", batch_norm=False),
+        _digits("jfb-group", THREE, norm="group"),
+        _digits("jfb-no-norm", THREE, batch_norm=False),
         # the factor γ in R
-        *(_digits(f"jfb-gamma-{gamma:g}", THREE, gamma=gamma, compare=True) for gamma in (0.9, 1.5, 3.0)),
+        *(_digits(f"jfb-gamma-{gamma:g}", THREE, gamma=gamma) for gamma in (0.9, 1.5, 3.0)),
         _digits("exact-gamma-1.5", THREE, gamma=1.5, rule=EXACT),
         # the tolerance, relative
         *(
@@ -138,6 +143,17 @@ def missing(dataset: str, folder: Path | str) -> Iterator[tuple[Experiment, int,
                 yield experiment, seed, "its record was made by an older version of the training code"
 
 
+def _can_go_on(under_way: Path, wanted: Recipe) -> bool:
+    """Whether a run that was left there is of this recipe and of this code."""
+    for name, key in (("record.json", "config"), ("state.json", "recipe")):
+        try:
+            left = json.loads((under_way / name).read_text(encoding="utf-8"))
+            return left[key] == wanted.to_json() and left["code"] == records.code_digest()
+        except (OSError, ValueError, KeyError):
+            continue
+    return False
+
+
 def reproduce(dataset: str, folder: Path | str, *, labels: tuple[str, ...] = (), **settings) -> None:
     """Train what `missing` yields, and put the records into a folder.
 
@@ -146,16 +162,30 @@ def reproduce(dataset: str, folder: Path | str, *, labels: tuple[str, ...] = (),
         folder: of the records; runs under way are in its subfolder `.runs`.
         labels: of the experiments to make; all by default.
         settings: `device`, `progress` and `callback` as for `training.train`.
+
+    Raises:
+        RuntimeError: some runs failed; all others were made.
     """
     folder = Path(folder)
     for label in labels:
         choice("label", label, [experiment.label for experiment in SUITES[dataset]])
     todo = [item for item in missing(dataset, folder) if not labels or item[0].label in labels]
+    failed = []
     for number, (experiment, seed, why) in enumerate(todo, 1):
         print(f"{number}/{len(todo)} {experiment.file(seed)}: {why}", flush=True)
         under_way = folder / ".runs" / experiment.file(seed).removesuffix(".json")
-        train(experiment.recipe.replace(seed=seed), under_way, resume=True, **settings)
+        wanted = experiment.recipe.replace(seed=seed)
+        if not _can_go_on(under_way, wanted):
+            shutil.rmtree(under_way, ignore_errors=True)
+        try:
+            train(wanted, under_way, resume=True, **settings)
+        except (FloatingPointError, RuntimeError) as error:
+            failed.append(f"{experiment.file(seed)}: {error}")
+            print(f"    failed: {error}", flush=True)
+            continue
         write(folder / experiment.file(seed), (under_way / "record.json").read_bytes())
         shutil.rmtree(under_way)
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {len(todo)} runs failed:\n" + "\n".join(failed))
     if (folder / ".runs").is_dir() and not any((folder / ".runs").iterdir()):
         (folder / ".runs").rmdir()

@@ -97,7 +97,7 @@ class Panel:
         except Stopped:
             self.words.value += " Stopped."
             self.records.append(Record(config=recipe.to_json(), seed=recipe.seed, epochs=rows, result={}))
-        except (FloatingPointError, RuntimeError, ValueError) as error:
+        except Exception as error:  # whatever it is, the reader is to see it
             self.words.value = f"{type(error).__name__}: {error}"
         finally:
             self.button.description = "Train"

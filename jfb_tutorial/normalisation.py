@@ -58,7 +58,7 @@ class LatentBatchNorm2d(nn.BatchNorm2d):
 
 
 def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Measure the running statistics of all batch normalisations of a network anew, as plain averages over `batches`.
+    """Measure the running statistics of all batch normalisations of a network anew, as plain averages of those of `batches`.
 
     The weights stay as they are, and everything but the normalisations is in eval mode (no dropout), as it will be in
     evaluation. With the policies "fixed-point" and "last-step", those of R are measured at u*.
@@ -68,7 +68,7 @@ def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> int:
         batches: what the network takes.
 
     Returns:
-        The number of batches seen; 0 where there is nothing to measure, and the network is left alone.
+        The number of batches seen; 0 where there is nothing to measure, and the network is as it was.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     if not norms:
@@ -79,10 +79,12 @@ def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> int:
     try:
         network.eval()
         for norm in norms:
-            norm.reset_running_stats()
             norm.momentum = None  # a cumulative average
             norm.train()
         for batch in batches:
+            if not seen:
+                for norm in norms:
+                    norm.reset_running_stats()
             with torch.enable_grad():  # the step that is recorded is the one at u*
                 network(batch)
             seen += 1

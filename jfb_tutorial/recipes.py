@@ -17,7 +17,8 @@ from ._checks import choice, flag, integer, nearest, positive
 from .architectures import ARCHITECTURES, NORMS
 from .batches import Augmentation
 from .data import DATASETS
-from .gradients import JFB
+from .gradients import JFB, Unrolled
+from .schedules import SCHEDULES, rate
 
 __all__ = ["RULES", "SCALES", "SOLVERS", "Recipe", "parse", "recipe"]
 
@@ -89,10 +90,14 @@ class Recipe:
                 object.__setattr__(self, name, parse(name, value, known))
             elif not isinstance(value, tuple(known.values())) and not (value is None and name != "rule"):
                 raise TypeError(f"{name} must be one of {', '.join(known)}, with (), got {value!r}")
+        if self.explicit:
+            if self.rule not in (JFB(), Unrolled(1)):
+                raise ValueError(f"an explicit network is differentiated as it is; leave rule out, got {self.rule}")
+            object.__setattr__(self, "rule", Unrolled(1))
         choice("network", self.network, ARCHITECTURES)
         choice("norm", self.norm, NORMS)
         choice("optimiser", self.optimiser, ("adam", "adamw", "sgd"))
-        choice("schedule", self.schedule, ("constant", "cosine", "triangular", "halving"))
+        choice("schedule", self.schedule, SCHEDULES)
         choice("decay", self.decay, ("all", "weights"))
         choice("precision", self.precision, ("float32", "bfloat16", "float64"))
         positive("lr", self.lr, "1e-3 is usual for Adam")
@@ -130,14 +135,7 @@ class Recipe:
 
     def rate(self, step: int, steps: int, steps_an_epoch: int) -> float:
         """The learning rate at a step of `steps`, the first of which is 0."""
-        done = step / steps
-        factor = {
-            "constant": lambda: 1.0,
-            "cosine": lambda: (1 + math.cos(math.pi * done)) / 2,
-            "triangular": lambda: min((step + 1) / (0.2 * steps + 1), (1 - done) / 0.8),
-            "halving": lambda: 0.5 ** (step // (steps_an_epoch * self.halve_every)),
-        }[self.schedule]()
-        return self.lr * factor
+        return rate(self.schedule, self.lr, step, steps, steps_between_halvings=steps_an_epoch * self.halve_every)
 
     def to_json(self) -> dict:
         """The fields as JSON has them; rules and solvers as code."""

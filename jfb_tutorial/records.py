@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import datetime
+import functools
 import hashlib
 import json
 import math
@@ -29,8 +30,22 @@ __all__ = ["Record", "code_digest", "device_name", "file_name", "provenance", "r
 
 PACKAGE = Path(__file__).resolve().parent
 TRAINING_CODE = (
-    *("_adjoint", "_blocks", "_jacobian", "accelerated", "architectures", "batches", "data", "evaluation", "gradients"),
-    *("iteration", "linear", "network", "normalisation", "training"),
+    *(
+        "_adjoint",
+        "_blocks",
+        "_checks",
+        "_jacobian",
+        "_meter",
+        "_processes",
+        "bench",
+        "accelerated",
+        "architectures",
+        "batches",
+        "data",
+        "evaluation",
+        "gradients",
+    ),
+    *("iteration", "linear", "network", "normalisation", "schedules", "solvers", "theory", "training"),
 )
 KEYS = ("config", "seed", "commit", "code", "versions", "device", "date", "epochs", "result")
 
@@ -121,18 +136,29 @@ def device_name(device: torch.device | str) -> str:
 
 def commit(folder: Path = PACKAGE) -> str:
     """The commit that is checked out, marked if something in the folder has been changed since; `$JFB_COMMIT` where it is set."""
-    if os.environ.get("JFB_COMMIT"):
-        return os.environ["JFB_COMMIT"]
+    return os.environ.get("JFB_COMMIT") or _commit(folder)
+
+
+@functools.cache
+def _commit(folder: Path) -> str:
+    """Asked once, when the first run of a process begins: the code that runs is the code that was there then."""
     try:
-        head, changed = (
+        head, changed, tracked = (
             subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
-            for command in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "-uno", "--", "."))
+            for command in (
+                ("rev-parse", "--short", "HEAD"),
+                ("status", "--porcelain", "--", "."),
+                ("ls-files", "--", "."),
+            )
         )
     except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    if not tracked:  # the package is installed inside some other project
         return "unknown"
     return head + (" with changes" if changed else "")
 
 
+@functools.cache
 def code_digest() -> str:
     """A digest of the modules that decide what training does; comments, docstrings and the layout of the code do not count."""
     digest = hashlib.sha256()
@@ -219,3 +245,6 @@ def read(path: Path | str) -> Record:
     if not isinstance(record["epochs"], list) or not isinstance(record["result"], dict):
         raise ValueError(f"{path} is not a record: epochs must be a list and result an object")
     return Record(record)
+
+
+code_digest()  # now, while the files are those that this process has imported

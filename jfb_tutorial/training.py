@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from ._meter import REMEDY, Meter
 from ._processes import Processes
 from .architectures import build
 from .batches import Batches, generator
-from .evaluation import as_input, evaluate
+from .evaluation import as_input, evaluate, full_precision
 from .gradients import ImplicitDifferentiation, tally
 from .network import ImplicitNetwork
 from .normalisation import reestimate
@@ -83,12 +84,14 @@ def train(
         batches; `validation_loss`, `validation_accuracy` on the held-out images; `residual_mean`, `residual_worst`, the
         ‖T(u) − u‖₂ that iterations ended with, absolute; `steps_mean`, the evaluations of T that a sample needed;
         `steps_max`; `unconverged`, the fraction of samples that missed the tolerance; `contraction`, the largest ratio of two
-        consecutive residuals of a sample, which no Lipschitz constant of T on the way can be below; `gamma`, ‖dT/du‖₂ at u*
+        consecutive residuals of a batch in the plain iteration, which no Lipschitz constant of T along the way can be below; `gamma`, ‖dT/du‖₂ at u*
         on the probe images in eval mode, and `gamma_one_direction`, the JFB paper's estimate of it; `cosines` with the exact
         gradient there, by rule; `products`, those of the
         backward passes; `adjoint_residual`, the largest relative residual of an exact rule's solve; `seconds`, for
-        training and for the rest of the epoch; `peak_memory` in bytes: of the GPU's allocator during the epoch, or of the
-        process so far. What a run does not have is null.
+        training and for the rest of the epoch; `peak_memory` in bytes: of the GPU's allocator in training, or on the CPU that
+        of the process since it started. The losses and accuracies of rows are those of the weights under way, `loss` with
+        label smoothing if there is any; `result` is measured with the weights that are kept, averaged and re-estimated where
+        the recipe says so. Its `seconds` are all of the run's, loading and testing included. What a run does not have is null.
 
     Raises:
         FileExistsError: `out` holds a run, and `resume` is False.
@@ -98,29 +101,32 @@ def train(
     """
     out = None if out is None else Path(out)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    with Processes(device) as processes:
-        folder = Folder(out, recipe, resume, processes) if out else None
-        if folder and folder.finished:
-            return Run(checkpoints.load_network(out / "model.safetensors"), records.read(out / "record.json"))
-        devices = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            return _Training(recipe, folder, processes, progress, callback).run()
+    processes = Processes(device)
+    folder = Folder(out, recipe, resume, processes) if out else None
+    if folder and folder.finished:
+        network = checkpoints.load_network(out / "model.safetensors").to(processes.device)
+        return Run(network, records.read(out / "record.json"))
+    devices = [processes.device] if processes.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        return _Training(recipe, folder, processes, progress, callback).run()
 
 
 class _Training:
     """A run under way."""
 
     def __init__(self, recipe: Recipe, folder, processes, progress: bool, callback) -> None:
-        begin = time.perf_counter()
+        self.begin, self.before = time.perf_counter(), 0.0
         self.recipe, self.folder, self.processes = recipe, folder, processes
         self.progress, self.callback = progress and processes.rank == 0, callback
         self.device = device = processes.device
+        self.provenance = records.provenance(device)
         everything = data.load(recipe.dataset)
         kept, held = data.hold_out(everything.labels, recipe.held_out)
         self.held = everything[held].to(device) if len(held) else None
         kept = _first_of_each_class(everything.labels, kept, recipe.images) if recipe.images else kept
         self.images = everything[kept].to(device)
         self.test = data.load(recipe.dataset, "test").to(device)
+        self.classes = data.same_classes(everything, self.test)
         self.batches = Batches(
             self.images,
             recipe.batch,
@@ -134,9 +140,7 @@ class _Training:
         rule = {} if recipe.explicit else {"gradient": recipe.rule}
         self.network = build(recipe.network, **recipe.arguments, **rule, solver=recipe.solver)
         if not recipe.dropout:
-            for module in self.network.modules():
-                if isinstance(module, nn.modules.dropout._DropoutNd):
-                    module.p = 0.0
+            checkpoints.drop_nothing(self.network)
         self.network.to(device, torch.float64 if recipe.precision == "float64" else torch.float32)
         if recipe.channels_last:
             self.network.to(memory_format=torch.channels_last)
@@ -151,11 +155,14 @@ class _Training:
         self.resumed: list[int] = []
         if folder and folder.state:
             self._restore(*folder.state)
+        if not processes.agree(len(self.rows)):
+            raise RuntimeError(
+                "the processes do not see the same state of the run; resume with a folder that all of them share"
+            )
         if recipe.compile:
             for part in (self.network.Q, self.network.R, self.network.S):
                 part.compile()
         self.model = processes.wrap(self.network)
-        self.setup = time.perf_counter() - begin
 
     def run(self) -> Run:
         recipe = self.recipe
@@ -165,13 +172,12 @@ class _Training:
             if self.folder:
                 self._save(epoch)
         tested = self.average.module if self.average else self.network
-        begin = time.perf_counter()
         self._reestimate(tested)
-        result = self._result(tested, begin)
+        result = self._result(tested)
         record = records.Record(
             config=recipe.to_json(),
             seed=recipe.seed,
-            **records.provenance(self.device),
+            **self.provenance,
             parameters=sum(parameter.numel() for parameter in tested.parameters()),
             processes=self.processes.world,
             resumed_after=self.resumed,
@@ -180,7 +186,7 @@ class _Training:
         )
         tested.solver = recipe.evaluation or tested.solver
         if self.folder:
-            self.folder.finish(tested, recipe, record)
+            self.folder.finish(tested, recipe, record, self.classes)
         return Run(tested.eval(), record)
 
     def _epoch(self, epoch: int) -> dict:
@@ -195,17 +201,22 @@ class _Training:
         quiet = None if self.progress else True  # None: no bar where nobody sees it move
         bar = tqdm(total=steps, desc=f"epoch {epoch + 1}/{recipe.epochs}", disable=quiet, leave=False)
         begin = time.perf_counter()
-        with tally() as count, bar:
+        with tally() as count, bar, warnings.catch_warnings():
+            # an exact rule that may fail does so often; the row has the largest residual
+            warnings.filterwarnings("ignore", r".* left .* unsolved after", RuntimeWarning)
             for batch, (images, labels, whole) in enumerate(self.batches.epoch(epoch)):
                 rate = recipe.rate(epoch * steps + batch, recipe.epochs * steps, steps)
                 for group in self.optimiser.param_groups:
                     group["lr"] = rate
+                fits = True
                 try:
                     self._step(images, labels, whole, meter)
-                except torch.OutOfMemoryError as error:
-                    raise RuntimeError(self._too_large(images, labels)) from error
+                except torch.OutOfMemoryError:
+                    fits = False  # what the step holds is freed when this block is left
                 except (FloatingPointError, RuntimeError) as error:
                     raise meter.located(error, batch) from error
+                if not fits:
+                    raise RuntimeError(self._too_large(images, labels))
                 if self.average and epoch * steps + batch >= 0.8 * recipe.epochs * steps:
                     self.average.update_parameters(network)
                 bar.update()
@@ -216,10 +227,10 @@ class _Training:
             raise FloatingPointError(f"after the last batch of epoch {epoch + 1} the weights are not finite; {REMEDY}")
         row["products"] = count.products
         row["adjoint_residual"] = max(count.residuals, default=None)
+        row["peak_memory"] = _peak_memory(self.device)
         trained = time.perf_counter()
         row |= self._looked_at(network)
         row["seconds"] = {"training": trained - begin, "rest": time.perf_counter() - trained}
-        row["peak_memory"] = _peak_memory(self.device)
         if self.callback:
             network.eval()
             self.callback(row, network)
@@ -228,9 +239,9 @@ class _Training:
         return row
 
     def _step(self, images: Tensor, labels: Tensor, whole: int, meter: Meter) -> None:
-        network, bfloat16 = self.network, self.recipe.precision == "bfloat16"
+        network = self.network
         self.optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
+        with self._autocast():
             logits = self.model(as_input(images, network))
             each = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing, reduction="sum")
         # DistributedDataParallel takes the mean over the processes of what are parts of one sum
@@ -238,8 +249,14 @@ class _Training:
         self.optimiser.step()
         meter.add(each, logits, labels, network)
 
+    def _autocast(self):
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
+
     def _too_large(self, images: Tensor, labels: Tensor) -> str:
         """What to say when a step needs more memory than there is: which batch would fit."""
+        what = f"batch {self.recipe.batch} needs more memory than {records.device_name(self.device)} has"
+        if self.processes.world > 1:
+            return f"{what}; give --batch a smaller number"
         size = len(labels)
         while size := size // 2:
             self.optimiser.zero_grad(set_to_none=True)
@@ -247,13 +264,10 @@ class _Training:
                 torch.cuda.empty_cache()
             try:
                 self._step(images[:size], labels[:size], size, Meter(0))
-                fits = f"{size * self.processes.world} fits: --batch {size * self.processes.world}"
-                break
+                return f"{what}; {size} fits: --batch {size}"
             except torch.OutOfMemoryError:
-                continue
-        else:
-            fits = "not even one image fits"
-        return f"batch {self.recipe.batch} needs more memory than {records.device_name(self.device)} has; {fits}"
+                pass
+        return f"{what}; not even one image fits"
 
     def _looked_at(self, network: ImplicitNetwork) -> dict:
         """What is measured after an epoch, in eval mode."""
@@ -277,7 +291,10 @@ class _Training:
         row = {"gamma": None, "gamma_one_direction": None}
         try:
             d = as_input(probe.images, network)
-            with torch.compiler.set_stance("force_eager"):  # compiled code cannot be differentiated twice
+            with (
+                full_precision(),
+                torch.compiler.set_stance("force_eager"),
+            ):  # compiled code cannot be differentiated twice
                 u, T = network.solve(d).u, network.operator(d)
                 radius = max(1e-3, 1e-4 * torch.linalg.vector_norm(u).item())  # well above the rounding of u
                 one = lipschitz_estimate(T, u, radius=radius)
@@ -299,21 +316,21 @@ class _Training:
                 self.device
             )
             parts = index.split(max(self.recipe.batch, 100))
-            reestimate(network, (as_input(self.images.images[part], network) for part in parts if len(part) > 1))
+            reestimate(network, (as_input(self.images.images[part], network) for part in parts))
             network.solver = solver
 
-    def _result(self, network: ImplicitNetwork, begin: float) -> dict:
+    def _result(self, network: ImplicitNetwork) -> dict:
         recipe = self.recipe
         final = evaluate(network, self.test, solver=recipe.evaluation)
         result = {"test_accuracy": final.accuracy, "test_loss": final.loss, "test_images": len(self.test)}
-        result |= {"residual_worst": final.residual, "steps_mean": final.steps, "unconverged": final.unconverged}
+        result |= {"residual_worst": final.residual, "steps_mean": final.steps, "unconverged_images": final.unconverged}
         if self.held is not None:
             held = evaluate(network, self.held, solver=recipe.evaluation)
             result |= {"validation_accuracy": held.accuracy, "validation_loss": held.loss}
         images = as_input(self.images.images[: recipe.batch], network)
-        result["saved_bytes"] = _saved(network, images)
-        epochs = sum(sum(row["seconds"].values()) for row in self.rows)
-        result["seconds"] = self.setup + epochs + time.perf_counter() - begin
+        with self._autocast():
+            result["saved_bytes"] = _saved(network, images)
+        result["seconds"] = self.before + time.perf_counter() - self.begin
         return result
 
     def _save(self, epoch: int) -> None:
@@ -327,7 +344,9 @@ class _Training:
                     scalars[f"optimiser.{index}.{name}"] = value
         if self.average:
             tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
-        self.folder.save(epoch + 1, tensors, {"rows": self.rows, "resumed": self.resumed, "scalars": scalars})
+        elapsed = self.before + time.perf_counter() - self.begin
+        state = {"rows": self.rows, "resumed": self.resumed, "scalars": scalars, "seconds": elapsed}
+        self.folder.save(epoch + 1, tensors, state)
 
     def _restore(self, path: Path, tensors: dict[str, Tensor], state: dict) -> None:
         def part(prefix: str) -> dict:
@@ -342,7 +361,7 @@ class _Training:
         self.optimiser.load_state_dict(optimiser)
         if self.average:
             checkpoints.restore(self.average, part("average."), path)
-        self.rows = state["rows"]
+        self.rows, self.before = state["rows"], state["seconds"]
         self.resumed = [*state["resumed"], len(self.rows)]
 
 
@@ -379,7 +398,8 @@ def _optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
 def _saved(network: ImplicitNetwork, images: Tensor) -> int:
     """Bytes that a training step keeps for its backward pass, on top of the images, parameters and buffers."""
     network.train()
-    with buffers_kept(network), bench.saved_bytes([images, *network.parameters(), *network.buffers()]) as saved:
+    eager = torch.compiler.set_stance("force_eager")
+    with eager, buffers_kept(network), bench.saved_bytes([images, *network.parameters(), *network.buffers()]) as saved:
         network(images)
     return saved.total
 

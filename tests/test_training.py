@@ -177,7 +177,7 @@ def test_everything_that_a_recipe_offers_trains(changes):
 
 
 def test_large_latents_are_probed_too():
-    run = train(small(gamma=4.0, rule=NeumannSeries(2), compare=True))
+    run = train(small(gamma=2.0, solver=FixedPointIteration(tol=1e-2)))
     assert all(row["gamma"] > row["gamma_one_direction"] > 0 for row in run.record["epochs"])
     # where there is nothing to measure, the row says why, and training goes on
     rows = train(small(gamma=30.0)).record["epochs"]

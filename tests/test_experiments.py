@@ -1,0 +1,187 @@
+"""The runs that chapters read, the ledger of reproductions, and the panel for training live."""
+
+import json
+import re
+import sys
+
+import pytest
+import yaml
+from conftest import BOOK
+
+from jfb_tutorial import experiments, records
+from jfb_tutorial.__main__ import main
+from jfb_tutorial.experiments import SUITES, Experiment, missing, reproduce
+from jfb_tutorial.live import Panel
+from jfb_tutorial.recipes import recipe
+
+sys.path.insert(0, str(BOOK / "_ext"))
+import reproductions
+
+ROWS = yaml.safe_load((BOOK / "_reproductions.yml").read_text())
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A suite of two short experiments."""
+    plan = recipe("digits", "smoke", epochs=1, images=100, reestimate=0, probe=0)
+    suite = (
+        Experiment("jfb", "smoke", plan, range(2)),
+        Experiment("twin", "smoke", plan.replace(explicit=True), range(1)),
+    )
+    monkeypatch.setitem(SUITES, "digits", suite)
+    return suite
+
+
+def test_reproducing_makes_what_is_missing_and_nothing_else(tiny, tmp_path, monkeypatch, capsys):
+    reproduce("digits", tmp_path, labels=("twin",))
+    assert [path.name for path in tmp_path.iterdir()] == ["digits-twin-smoke-0.json"]
+    with pytest.raises(
+        FileNotFoundError, match=r"no record .*digits-jfb-smoke-0.json; python -m jfb_tutorial reproduce digits"
+    ):
+        tiny[0].records(tmp_path)
+    assert main(["reproduce", "digits", "--out", str(tmp_path), "--list"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "digits-jfb-smoke-0.json: there is no record",
+        "digits-jfb-smoke-1.json: there is no record",
+    ]
+    assert main(["reproduce", "digits", "--out", str(tmp_path)]) == 0
+    assert not list(missing("digits", tmp_path))
+    made = tiny[0].records(tmp_path)
+    assert [record["seed"] for record in made] == [0, 1]
+    assert all(record.recipe == tiny[0].recipe.replace(seed=record["seed"]) for record in made)
+    before = (tmp_path / "digits-jfb-smoke-0.json").read_bytes()
+    reproduce("digits", tmp_path)
+    assert (tmp_path / "digits-jfb-smoke-0.json").read_bytes() == before
+    monkeypatch.setattr(records, "code_digest", lambda: "another")
+    assert {why for _, _, why in missing("digits", tmp_path)} == {
+        "its record was made by an older version of the training code"
+    }
+    monkeypatch.setitem(SUITES, "digits", (Experiment("jfb", "smoke", tiny[0].recipe.replace(lr=0.1), range(1)),))
+    assert [why for _, _, why in missing("digits", tmp_path)] == ["its record is of another recipe"]
+
+
+def test_a_killed_reproduction_goes_on(tiny, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(row, network):
+        raise Stop
+
+    with pytest.raises(Stop):
+        reproduce("digits", tmp_path, callback=stop)
+    assert (tmp_path / ".runs" / "digits-jfb-smoke-0").is_dir()
+    reproduce("digits", tmp_path)
+    assert len(list(tmp_path.glob("*.json"))) == 3
+    assert not (tmp_path / ".runs").exists()
+
+
+def test_unknown_names_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="did you mean 'digits'"):
+        reproduce("digit", tmp_path)
+    with pytest.raises(ValueError, match="did you mean 'jfb'"):
+        reproduce("digits", tmp_path, labels=("jbf",))
+
+
+def test_file_names_are_those_of_one_experiment_each():
+    names = [each.file(seed) for suite in SUITES.values() for each in suite for seed in each.seeds]
+    assert len(names) == len(set(names))
+    for suite in SUITES.values():
+        for each in suite:
+            assert each.recipe.seed == 0
+            assert re.fullmatch(r"[a-z0-9]+-[a-z0-9.-]+-(cpu|full)-0\.json", each.file(0))
+
+
+def test_every_record_of_the_book_is_of_its_experiment_and_in_the_ledger(site):
+    page = (site / "reproductions.html").read_text()
+    for path in sorted((BOOK / "records").glob("*.json")):
+        record = records.read(path)
+        (experiment,) = (
+            each for suite in SUITES.values() for each in suite if path.name in [each.file(seed) for seed in each.seeds]
+        )
+        assert record["config"] == experiment.recipe.replace(seed=record["seed"]).to_json(), path.name
+        assert "with changes" not in record["commit"], path.name
+        assert path.name.rpartition("-")[0] in page, path.name
+    assert "Every record of this book" in page
+
+
+def test_every_published_table_and_figure_has_a_row(site):
+    sources = " ".join(row["source"] for row in ROWS)
+    for paper, kind, count in (
+        ("JFB", "Table", 2),
+        ("JFB", "Figure", 10),
+        ("Phantom", "Table", 4),
+        ("Phantom", "Figure", 3),
+    ):
+        for number in range(1, count + 1):
+            assert re.search(rf"{paper}[^.]*{kind}s? ([\d]+ and )?{number}\b", sources) or any(
+                row["source"].startswith(paper) and re.search(rf"{kind}s? (\d+ and )?{number}\b", row["source"])
+                for row in ROWS
+            ), f"{paper}, {kind} {number}"
+    page = (site / "reproductions.html").read_text()
+    for row in ROWS:
+        assert len({"runs", "claim", "none"} & set(row)) == 1, row
+        ours, gap, how = reproductions.answer(row)
+        assert ours in page
+        if ours == "not yet run":
+            command = how.split("; ")[0].split()
+            assert command[:4] == ["python", "-m", "jfb_tutorial", "reproduce"]
+            labels = {each.label for each in SUITES[command[4]]}
+            assert set(command[6:]) <= labels
+            assert gap == "–"
+
+
+def test_the_ledger_computes_gaps_and_ratios(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproductions, "RECORDS", tmp_path)
+    row = {
+        "source": "a",
+        "what": "b",
+        "published": 98.0,
+        "runs": {"dataset": "digits", "label": "jfb", "quantity": "accuracy"},
+    }
+    assert reproductions.answer(row)[:2] == ("not yet run", "–")
+    jfb, exact = (next(e for e in SUITES["digits"] if e.label == label) for label in ("jfb", "exact"))
+    for experiment, seconds in ((jfb, 1.0), (exact, 3.0)):
+        for seed, accuracy in ((0, 0.97), (1, 0.99)):
+            made = {
+                "config": experiment.recipe.to_json(),
+                "seed": seed,
+                **records.provenance(),
+                "epochs": [{"seconds": {"training": seconds * factor, "rest": 9}} for factor in (1, 2, 3)],
+                "result": {"test_accuracy": accuracy},
+            }
+            records.save(tmp_path / experiment.file(seed), made)
+    ours, gap, how = reproductions.answer(row)
+    assert (ours, gap) == ("98.00 ± 1.41 %", "+0.00")
+    assert how.startswith("2 seeds, 20 epochs, ")
+    row["runs"] = {"dataset": "digits", "label": "exact", "quantity": "time", "to": "jfb"}
+    row["published"] = 2.5
+    assert reproductions.answer(row)[:2] == ("3.00", "+0.50")
+    (tmp_path / "digits-odd-cpu-0.json").write_text(json.dumps({"epochs": []}))
+    with pytest.raises(ValueError, match=r"records of no experiment: digits-odd-cpu-0\.json"):
+        reproductions.all_records()
+
+
+def test_the_panel_trains_shows_and_stops():
+    panel = Panel(recipe("digits", "smoke", epochs=2, images=200, reestimate=100, probe=2))
+    assert "running kernel" in repr(panel)
+    bundle = panel._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    assert data["text/plain"] == repr(panel)
+    assert "application/vnd.jupyter.widget-view+json" in data
+    panel.rule.value = "NeumannSeries(terms=6)"
+    panel.start().join()
+    assert "Epoch 2 of 2: loss" in panel.words.value
+    assert "Test accuracy" in panel.words.value
+    assert panel.picture.value.startswith(b"\x89PNG")
+    assert panel.button.description == "Train"
+    assert panel.records[0].recipe.rule == experiments.NeumannSeries(6)
+    panel.epochs.value = 50
+    thread = panel.start()
+    panel.stop()
+    thread.join()
+    assert "Stopped." in panel.words.value
+    assert len(panel.records[1]["epochs"]) < 50
+    panel.gamma.value, panel.rule.value = 3.0, "ImplicitDifferentiation(tol=1e-4)"
+    panel.recipe = panel.recipe.replace(batch_norm=False)
+    panel.start().join()
+    assert panel.button.description == "Train"
