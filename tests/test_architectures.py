@@ -226,6 +226,9 @@ def test_reestimation_is_the_average_at_the_fixed_point():
             means.append((network.R.blocks[0].branch(u + q) + u + q).mean(dim=(0, 2, 3)))
     torch.testing.assert_close(norm.running_mean, sum(means) / 2, rtol=1e-3, atol=1e-5)
     assert reestimate(build("digits", norm="group"), batches) == 0
+    kept = norm.running_mean.clone()
+    assert reestimate(network, []) == 0
+    assert torch.equal(norm.running_mean, kept)
 
 
 def test_what_jfb_saves_does_not_grow_with_the_steps():

@@ -109,6 +109,10 @@ def test_writing_replaces_whole_files_only(tmp_path, monkeypatch):
         write(tmp_path / "another", b"new")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     assert path.read_bytes() == b"old"
+    with pytest.raises(OSError, match=r"No such file or directory.*Is the folder there"):
+        write(tmp_path / "nowhere" / "file", b"new")
+    with pytest.raises(OSError, match=r"Is the folder there"):
+        write(path / "below a file", b"new")
 
 
 FULL = """

@@ -274,6 +274,13 @@ def test_an_epoch_sees_every_image_once_and_in_its_own_order():
     assert not torch.equal(next(other.epoch(0))[0], next(batches.epoch(0))[0])
 
 
+def test_streams_of_random_numbers_differ():
+    keys = [(3,), (3, 0), (3, 0, 0), (3, 12), (3, 12, 0), (4, 0), (0, 3)]
+    seeds = [generator(*key).initial_seed() for key in keys]
+    assert len(set(seeds)) == len(keys)
+    assert generator(3, 12).initial_seed() == generator(3, 12).initial_seed()
+
+
 def test_processes_share_every_batch_and_nothing_else():
     augmentation = Augmentation("random", crop=2, cutout=3)
     alone = list(Batches(noise(), 6, seed=1, augmentation=augmentation).epoch(2))

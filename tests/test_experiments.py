@@ -8,8 +8,9 @@ import pytest
 import yaml
 from conftest import BOOK
 
-from jfb_tutorial import experiments, records
+from jfb_tutorial import checkpoints, data, experiments, records
 from jfb_tutorial.__main__ import main
+from jfb_tutorial.evaluation import evaluate
 from jfb_tutorial.experiments import SUITES, Experiment, missing, reproduce
 from jfb_tutorial.live import Panel
 from jfb_tutorial.recipes import recipe
@@ -75,6 +76,33 @@ def test_a_killed_reproduction_goes_on(tiny, tmp_path):
     assert not (tmp_path / ".runs").exists()
 
 
+def test_what_other_code_left_half_done_is_begun_anew(tiny, tmp_path, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def stop(row, network):
+        if row["epoch"] > 1:
+            raise Stop
+
+    plan = tiny[0].recipe.replace(epochs=2)
+    monkeypatch.setitem(SUITES, "digits", (Experiment("jfb", "smoke", plan, range(1)),))
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "code_digest", lambda: "another")
+        with pytest.raises(Stop):
+            reproduce("digits", tmp_path, callback=stop)
+    reproduce("digits", tmp_path)
+    assert not records.read(tmp_path / "digits-jfb-smoke-0.json").stale
+
+
+def test_a_run_that_fails_does_not_stop_the_others(tiny, tmp_path, monkeypatch):
+    bad = tiny[0].recipe.replace(rule="ImplicitDifferentiation(max_steps=1)")
+    suite = (Experiment("bad", "smoke", bad, range(1)), tiny[1])
+    monkeypatch.setitem(SUITES, "digits", suite)
+    with pytest.raises(RuntimeError, match=r"1 of 2 runs failed:\ndigits-bad-smoke-0.json: in batch 1 of epoch 1"):
+        reproduce("digits", tmp_path)
+    assert [path.name for path in tmp_path.glob("*.json")] == ["digits-twin-smoke-0.json"]
+
+
 def test_unknown_names_are_refused(tmp_path):
     with pytest.raises(ValueError, match="did you mean 'digits'"):
         reproduce("digit", tmp_path)
@@ -102,6 +130,14 @@ def test_every_record_of_the_book_is_of_its_experiment_and_in_the_ledger(site):
         assert "with changes" not in record["commit"], path.name
         assert path.name.rpartition("-")[0] in page, path.name
     assert "Every record of this book" in page
+
+
+def test_the_network_of_chapter_07_reproduces_its_record():
+    network = checkpoints.load_network(BOOK / "records" / "digits.safetensors")
+    record = records.read(BOOK / "records" / "digits-jfb-cpu-0.json")
+    _, about = checkpoints.load(BOOK / "records" / "digits.safetensors")
+    assert about["recipe"] == record["config"]
+    assert evaluate(network, data.load("digits", "test")).accuracy == record["result"]["test_accuracy"]
 
 
 def test_every_published_table_and_figure_has_a_row(site):
@@ -172,7 +208,7 @@ def test_the_panel_trains_shows_and_stops():
     panel.start().join()
     assert "Epoch 2 of 2: loss" in panel.words.value
     assert "Test accuracy" in panel.words.value
-    assert panel.picture.value.startswith(b"\x89PNG")
+    assert bytes(panel.picture.value).startswith(b"\x89PNG")
     assert panel.button.description == "Train"
     assert panel.records[0].recipe.rule == experiments.NeumannSeries(6)
     panel.epochs.value = 50

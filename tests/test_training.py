@@ -3,8 +3,10 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from jfb_tutorial import checkpoints, data, records, training
+from jfb_tutorial import _meter, checkpoints, data, records, training
 from jfb_tutorial.__main__ import main
 from jfb_tutorial.evaluation import evaluate
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom
@@ -190,6 +192,30 @@ def test_the_rules_are_compared_on_the_probe():
     assert 0.8 < cosines["JFB"] < cosines["NeumannSeries(6), λ = 1"] < 1
 
 
+def test_statistics_are_measured_anew_and_weights_left_alone():
+    lagging, anew = (train(small(reestimate=count)).network.state_dict() for count in (0, 100))
+    changed = {name for name in lagging if not torch.equal(lagging[name], anew[name])}
+    assert changed
+    assert all("running" in name or "num_batches" in name for name in changed)
+
+
+def test_the_average_of_the_last_fifth_is_what_is_tested():
+    """Ten steps, the last two of which are averaged: the first is copied, the second mixed in with 1 − 0.9."""
+    seen = []
+    step = torch.optim.Adam.step
+
+    def watched(self, closure=None):
+        result = step(self, closure)
+        seen.append(self.param_groups[0]["params"][0].detach().clone())
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", watched)
+        run = train(small(epochs=1, images=500, average=0.9, batch=50))
+    assert len(seen) == 10
+    torch.testing.assert_close(next(run.network.parameters()).data, 0.9 * seen[8] + 0.1 * seen[9])
+
+
 def test_products_are_those_of_the_rule():
     row = train(small(rule=NeumannSeries(6), epochs=1)).record["epochs"][0]
     assert row["products"] == 5 * 4  # four batches
@@ -330,6 +356,34 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert same(run.network.state_dict(), train(made).network.state_dict())
 
 
+def test_a_loss_that_was_not_finite_earlier_is_found_where_losses_are_read_late():
+    """On a GPU the loss is not read in every step, and the next step may fail in the solver."""
+    meter = _meter.Meter(3)
+    meter.sums = {"loss": [torch.tensor(1.0), torch.tensor(math.nan)]}
+    with pytest.raises(FloatingPointError, match="the loss is nan in batch 2 of epoch 3"):
+        meter.located(FloatingPointError("T(u) is not finite at step 1"), 2)
+
+
+def test_contraction_is_a_bound_for_the_batch():
+    """T couples the samples: a sample's own ratio is infinite, the batch's is that of T."""
+
+    class Network:
+        solver = FixedPointIteration(tol=1e-3, max_steps=20)
+        last = solver(lambda u: 0.5 * u.flip(0) + 1, torch.tensor([[0.0], [2.0 - 1e-9]], dtype=torch.float64))
+
+    assert float(_meter._largest_ratio(Network)) == pytest.approx(0.5)
+    Network.solver = Anderson(tol=1e-3)
+    assert float(_meter._largest_ratio(Network)) == -math.inf
+    assert train(small(epochs=1, solver=Anderson(tol=1e-3))).record["epochs"][0]["contraction"] is None
+
+
+def test_the_seconds_of_a_resumed_run_are_all_of_them(tmp_path):
+    with pytest.raises(Stop):
+        train(small(), tmp_path, callback=stop_after(1))
+    before = json.loads((tmp_path / "state.json").read_text())["seconds"]
+    assert train(small(), tmp_path, resume=True).record["result"]["seconds"] > before > 0
+
+
 def test_weights_that_are_not_finite_are_not_saved(tmp_path, monkeypatch):
     step = torch.optim.Adam.step
     calls = []
@@ -355,9 +409,13 @@ def test_an_iteration_that_runs_away_says_in_which_batch():
 
 def test_running_out_of_memory_says_what_fits(monkeypatch):
     step = training._Training._step
+    held = []
 
     def small_memory(self, images, labels, *rest):
+        assert not any(reference() is not None for reference in held)  # the failed step's tensors are gone
         if len(labels) > 13:
+            graph = torch.ones(len(labels), requires_grad=True) * 2
+            held.append(weakref.ref(graph))
             raise torch.OutOfMemoryError("CUDA out of memory")
         step(self, images, labels, *rest)
 
@@ -418,6 +476,22 @@ def test_two_processes_give_one_processs_epoch(tmp_path):
     assert one["result"]["test_loss"] == pytest.approx(both["result"]["test_loss"], rel=1e-10)
 
 
+def test_several_seeds_under_torchrun(tmp_path):
+    """A process group cannot be joined twice; the second run uses that of the first."""
+    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = ["-m", "jfb_tutorial", "train", "digits", "--scale", "smoke", "--epochs", "1", "--seeds", "2", "--quiet"]
+    done = subprocess.run(
+        [*two, *command, "--out", tmp_path],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("2 seeds: test accuracy") == 1
+    assert done.stdout.count("seed 0: ") == 1
+
+
 @pytest.fixture
 def generated(tmp_path, monkeypatch):
     """Image folders under the names of the real data sets: ten classes, told apart by the position of a bright spot."""
@@ -457,6 +531,17 @@ def test_a_network_of_another_shape_is_refused(generated, capsys):
     assert "(batch, 1, 28, 28), got (1, 3, 32, 32)" in capsys.readouterr().err
 
 
+def test_splits_with_other_classes_are_refused(generated, capsys):
+    command = ["train", "mnist", "--scale", "smoke", "--quiet", "--out"]
+    assert main([*command, str(generated / "whole")]) == 0
+    shutil.rmtree(generated / "data" / "mnist" / "test" / "0")
+    capsys.readouterr()
+    assert main([*command, str(generated / "x")]) == 1
+    assert "mnist must have the same classes in train and test, but 0 is in one of them only" in capsys.readouterr().err
+    assert main(["evaluate", str(generated / "whole" / "model.safetensors")]) == 1
+    assert "has other classes than the network was trained on" in capsys.readouterr().err
+
+
 def test_several_seeds_from_the_command_line(tmp_path, capsys):
     command = [
         "train",
@@ -486,6 +571,9 @@ def test_several_seeds_from_the_command_line(tmp_path, capsys):
         (["train", "digits", "--out", "x", "--rule", "JBF"], "did you mean 'JFB'"),
         (["train", "digits", "--out", "x", "--scale", "ful"], "did you mean 'full'"),
         (["train", "digits", "--out", "x", "--seeds", "0"], "--seeds must be at least 1"),
+        (["train", "digits", "--out", "x", "--seeds", "2", "--seed", "1"], "leave --seed out, or --seeds"),
+        (["train", "digits", "--out", "x", "--explicit", "--rule", "NeumannSeries(3)"], "leave rule out"),
+        (["train", "digits", "--out", "file"], "out must be a folder, but file is a file"),
         (["train", "digits", "--out", "x", "--held-out", "3"], "held_out must be between 10"),
         (["train", "digits", "--out", "x", "--images", "9999"], "images must be at most the 1437"),
         (["train", "digits", "--out", "x", "--batch", "9999"], "batch must be at most"),
@@ -498,6 +586,7 @@ def test_several_seeds_from_the_command_line(tmp_path, capsys):
 def test_mistakes_on_the_command_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JFB_DATA", str(tmp_path))
+    (tmp_path / "file").write_text("")
     assert main(arguments) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"python -m jfb_tutorial {arguments[0]}: ")

@@ -59,6 +59,8 @@ def merge(outputs: list) -> list:
     """What a cell prints in one piece, however the kernel cut it up."""
     merged = []
     for output in outputs:
+        # the state of widgets is not stored: without a kernel their words are what there is to show
+        output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
         if merged and output.output_type == merged[-1].output_type == "stream" and output.name == merged[-1].name:
             merged[-1].text += output.text
         else:
