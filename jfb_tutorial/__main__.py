@@ -17,7 +17,7 @@ from ._checks import choice
 from .batches import generator
 from .curves import curves
 from .evaluation import as_input, evaluate
-from .experiments import SUITES, missing, reproduce
+from .experiments import SUITES, at_scale, missing, reproduce
 from .recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
 from .timing import step_times
 from .training import train
@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("dataset", help=", ".join(SUITES))
     made.add_argument("--out", type=Path, default=Path("book/records"), metavar="DIR", help="the folder (book/records)")
     made.add_argument("--only", nargs="*", default=(), metavar="LABEL", help="these experiments; all by default")
+    made.add_argument("--scale", default="", help="cpu or full; by default full on a GPU and cpu without one")
     made.add_argument("--list", action="store_true", help="say what would be done, and do nothing")
     made.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
 
@@ -182,10 +183,12 @@ def _data(options: argparse.Namespace) -> None:
 
 def _reproduce(options: argparse.Namespace) -> None:
     if options.list:
-        for experiment, seed, why in missing(options.dataset, options.out):
+        for experiment, seed, why in missing(
+            options.dataset, options.out, at_scale(options.dataset, options.scale, options.device)
+        ):
             print(f"{experiment.file(seed)}: {why}")
         return
-    reproduce(options.dataset, options.out, labels=tuple(options.only), device=options.device)
+    reproduce(options.dataset, options.out, labels=tuple(options.only), scale=options.scale, device=options.device)
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from . import records
 from ._checks import choice
 from .checkpoints import write
@@ -140,10 +142,25 @@ SUITES: dict[str, tuple[Experiment, ...]] = {
 """The runs of a chapter, by data set."""
 
 
-def missing(dataset: str, folder: Path | str) -> Iterator[tuple[Experiment, int, str]]:
-    """The runs without a good record in a folder, each with the reason."""
+def at_scale(dataset: str, scale: str = "", device: str | None = None) -> str:
+    """`scale`, or what is fit for a device: "full" on a GPU, "cpu" without one, unless the data set has runs at one scale only.
+
+    Raises:
+        ValueError: there are no such runs.
+    """
     choice("dataset", dataset, SUITES)
-    for experiment in SUITES[dataset]:
+    known = sorted({experiment.scale for experiment in SUITES[dataset]})
+    if scale:
+        return choice("scale", scale, known)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    fit = "cpu" if device.type == "cpu" else "full"
+    return fit if fit in known else known[0]
+
+
+def missing(dataset: str, folder: Path | str, scale: str = "") -> Iterator[tuple[Experiment, int, str]]:
+    """The runs of a scale without a good record in a folder, each with the reason."""
+    scale = at_scale(dataset, scale)
+    for experiment in (each for each in SUITES[dataset] if each.scale == scale):
         for seed in experiment.seeds:
             path = Path(folder) / experiment.file(seed)
             if not path.is_file():
@@ -169,22 +186,32 @@ def _can_go_on(under_way: Path, wanted: Recipe) -> bool:
     return False
 
 
-def reproduce(dataset: str, folder: Path | str, *, labels: tuple[str, ...] = (), **settings) -> None:
+def reproduce(
+    dataset: str,
+    folder: Path | str,
+    *,
+    labels: tuple[str, ...] = (),
+    scale: str = "",
+    device: str | None = None,
+    **settings,
+) -> None:
     """Train what `missing` yields, and put the records into a folder.
 
     Args:
         dataset: a key of `SUITES`.
         folder: of the records; runs under way are in its subfolder `.runs`.
         labels: of the experiments to make; all by default.
-        settings: `device`, `progress` and `callback` as for `training.train`.
+        scale: "cpu" or "full"; see `at_scale`.
+        device: "cpu", "cuda", …; by default a GPU if there is one.
+        settings: `progress` and `callback` as for `training.train`.
 
     Raises:
         RuntimeError: some runs failed; all others were made.
     """
-    folder = Path(folder)
+    folder, scale = Path(folder), at_scale(dataset, scale, device)
     for label in labels:
-        choice("label", label, [experiment.label for experiment in SUITES[dataset]])
-    todo = [item for item in missing(dataset, folder) if not labels or item[0].label in labels]
+        choice("label", label, [experiment.label for experiment in SUITES[dataset] if experiment.scale == scale])
+    todo = [item for item in missing(dataset, folder, scale) if not labels or item[0].label in labels]
     failed = []
     for number, (experiment, seed, why) in enumerate(todo, 1):
         print(f"{number}/{len(todo)} {experiment.file(seed)}: {why}", flush=True)
@@ -193,7 +220,7 @@ def reproduce(dataset: str, folder: Path | str, *, labels: tuple[str, ...] = (),
         if not _can_go_on(under_way, wanted):
             shutil.rmtree(under_way, ignore_errors=True)
         try:
-            train(wanted, under_way, resume=True, **settings)
+            train(wanted, under_way, resume=True, device=device, **settings)
         except (FloatingPointError, RuntimeError) as error:
             failed.append(f"{experiment.file(seed)}: {error}")
             print(f"    failed: {error}", flush=True)

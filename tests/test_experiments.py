@@ -5,6 +5,7 @@ import re
 import sys
 
 import pytest
+import torch
 import yaml
 from conftest import BOOK
 
@@ -59,6 +60,32 @@ def test_reproducing_makes_what_is_missing_and_nothing_else(tiny, tmp_path, monk
     }
     monkeypatch.setitem(SUITES, "digits", (Experiment("jfb", "smoke", tiny[0].recipe.replace(lr=0.1), range(1)),))
     assert [why for _, _, why in missing("digits", tmp_path)] == ["its record is of another recipe"]
+
+
+def test_a_suite_keeps_the_trained_network_it_is_asked_to_keep(tiny, tmp_path, monkeypatch):
+    plan = tiny[0].recipe
+    monkeypatch.setitem(SUITES, "digits", (Experiment("jfb", "smoke", plan, range(2), "kept.safetensors"),))
+    reproduce("digits", tmp_path)
+    network = checkpoints.load_network(tmp_path / "kept.safetensors")
+    found = evaluate(network, data.load("digits", "test"))
+    assert found.accuracy == records.read(tmp_path / "digits-jfb-smoke-0.json")["result"]["test_accuracy"]
+    assert not list(missing("digits", tmp_path))
+    (tmp_path / "kept.safetensors").unlink()
+    assert [(seed, why) for _, seed, why in missing("digits", tmp_path)] == [(0, "its trained network is not there")]
+    reproduce("digits", tmp_path)
+    assert (tmp_path / "kept.safetensors").is_file()
+
+
+def test_without_a_gpu_the_runs_for_a_gpu_are_not_begun(tiny, tmp_path, monkeypatch):
+    runs = tuple(Experiment("jfb", scale, tiny[0].recipe, range(1)) for scale in ("cpu", "full"))
+    monkeypatch.setitem(SUITES, "digits", runs)
+    assert [each.scale for each, *_ in missing("digits", tmp_path)] == ["full" if torch.cuda.is_available() else "cpu"]
+    assert [experiments.at_scale("digits", "", device) for device in ("cpu", "cuda")] == ["cpu", "full"]
+    assert experiments.at_scale("svhn", "", "cpu") == "full"  # there is no smaller scale of it
+    reproduce("digits", tmp_path, device="cpu")
+    assert [path.name for path in tmp_path.glob("*.json")] == ["digits-jfb-cpu-0.json"]
+    with pytest.raises(ValueError, match="scale must be one of 'cpu', 'full', got 'ful'; did you mean 'full'"):
+        reproduce("digits", tmp_path, scale="ful")
 
 
 def test_a_killed_reproduction_goes_on(tiny, tmp_path):
