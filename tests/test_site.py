@@ -55,7 +55,7 @@ def test_formulas_are_set(open_page, site, name):
     settle(page)
     assert page.locator("mjx-container").count() > 50
     assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
-    assert page.locator("mjx-container").first.bounding_box()["height"] > 5
+    assert page.locator(".bd-article mjx-container").first.bounding_box()["height"] > 5
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
