@@ -178,7 +178,10 @@ def _torchvision(name: str, split: str, root: Path, missing: list[Path]) -> Imag
 
 
 def _folder(name: str, split: str, folder: Path) -> Images:
-    """An image folder as torchvision's ImageFolder lists it, read with several threads."""
+    """An image folder as torchvision's ImageFolder lists it, in the order of the files' names, read with several threads.
+
+    By name, since numbered files have their classes mixed then: a batch of one class has other statistics than a mixed one.
+    """
     try:
         listing = ImageFolder(folder)
     except FileNotFoundError as error:
@@ -191,7 +194,7 @@ def _folder(name: str, split: str, folder: Path) -> Images:
         except (OSError, SyntaxError, ValueError) as error:
             raise ValueError(f"{path} cannot be read as an image ({error}); replace or remove it") from None
 
-    paths, labels = zip(*listing.samples, strict=True)
+    paths, labels = zip(*sorted(listing.samples, key=lambda sample: Path(sample[0]).name), strict=True)
     with ThreadPoolExecutor() as pool:
         arrays = list(pool.map(read, paths))
     shapes = Counter(array.shape for array in arrays)

@@ -69,7 +69,8 @@ def evaluate(
         data: on the network's device or not.
         batch: images at a time; it matters to the result only where the network couples the samples of a batch.
         solver: how the fixed points are found; the network's own by default.
-        training_mode: leave batch statistics and dropout on, as the JFB paper's code does. Only to compare with it.
+        training_mode: leave batch statistics and dropout on, as the JFB paper's code does. Only to compare with it: the result
+            depends on which images share a batch, very much so where they are sorted by class.
 
     Raises:
         FloatingPointError: an iteration left the finite numbers.
