@@ -38,7 +38,8 @@ records: .venv/ready
 timings: .venv/ready
 	$(BIN)/python tests/benchmarks/time_solvers.py
 	$(BIN)/python tests/benchmarks/time_rules.py
-	$(BIN)/python tests/benchmarks/time_digits.py
+	$(BIN)/python tests/benchmarks/time_training.py digits
+	test -z "$$JFB_DATA" || $(BIN)/python tests/benchmarks/time_training.py mnist
 
 benchmarks: .venv/ready
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[dev,peers]'

@@ -1,0 +1,85 @@
+"""Times of a training step under every rule of chapter 07 or 08, interleaved; writes book/timings/DATASET.json.
+
+    python tests/benchmarks/time_training.py digits|mnist [--out FILE]
+
+A step is the forward pass with its solve, the backward pass, and Adam's step, in train mode. What is recorded is its time in
+units of the step with JFB, the median over the rounds; in a round every rule takes one step. The digits network is at its
+trained weights in book/records, with a learning rate of zero. The variants of the MNIST network differ in their architecture,
+so they start from their initial weights and train, each on the same batches. `make timings` runs both.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from itertools import count
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from jfb_tutorial import architectures, checkpoints, data
+from jfb_tutorial.evaluation import as_input
+from jfb_tutorial.experiments import SUITES
+from jfb_tutorial.timing import interleaved, ratios
+
+BOOK = Path(__file__).resolve().parents[2] / "book"
+sys.path.insert(0, str(BOOK / "_ext"))
+from execute import provenance  # noqa: E402
+
+ROUNDS = {"digits": 40, "mnist": 150}
+LABELS = {
+    "digits": ("jfb", "exact", "neumann-6", "neumann-11", "npg-5-0.5", "upg-5-0.5", "explicit", "jfb-anderson"),
+    "mnist": (
+        *("jfb", "explicit", "jfb-appendix-e", "neumann-6", "neumann-11", "jacobian-batch-norm"),
+        *("jfb-no-norm", "jacobian-one-step", "jacobian"),
+    ),
+}
+
+
+def training_step(recipe, images):
+    """A function that takes the next training step of a recipe each time it is called."""
+    torch.manual_seed(recipe.seed)
+    rule = {} if recipe.explicit else {"gradient": recipe.rule}
+    network = architectures.build(recipe.network, **recipe.arguments, **rule, solver=recipe.solver).train()
+    rate, numbers = recipe.lr, count()
+    if recipe.dataset == "digits":
+        checkpoints.restore(network, checkpoints.load(BOOK / "records" / "digits.safetensors")[0], "digits.safetensors")
+        rate, images = 0.0, images[: recipe.batch]
+    optimiser = torch.optim.Adam(network.parameters(), lr=rate, weight_decay=recipe.weight_decay)
+
+    def step():
+        begin = next(numbers) * recipe.batch % len(images)
+        part = images[begin : begin + recipe.batch]
+        optimiser.zero_grad()
+        F.cross_entropy(network(as_input(part.images, network)), part.labels).backward()
+        optimiser.step()
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", choices=LABELS)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    images = data.load(options.dataset)
+    recipes = {each.label: each.recipe for each in SUITES[options.dataset] if each.scale == "cpu"}
+    rounds = ROUNDS[options.dataset]
+    seconds = interleaved({label: training_step(recipes[label], images) for label in LABELS[options.dataset]}, rounds)
+    result = {
+        "milliseconds_with_jfb": 1e3 * statistics.median(seconds["jfb"]),
+        "ratio_to_jfb": ratios(seconds, "jfb"),
+    }
+    config = {"rounds": rounds, "threads": 1, "batch": recipes["jfb"].batch, "dtype": "float32"}
+    path = options.out or BOOK / "timings" / f"{options.dataset}.json"
+    path.write_text(
+        json.dumps({"config": config, **provenance(), "result": result}, indent=1, ensure_ascii=False) + "\n"
+    )
+    print(f"{result['milliseconds_with_jfb']:.1f} ms with JFB")
+    print(", ".join(f"{label} {ratio:.2f}" for label, ratio in result["ratio_to_jfb"].items()))
+
+
+if __name__ == "__main__":
+    main()
