@@ -1,7 +1,8 @@
 # make book       build the site into book/_build/html
 # make test       run every test, every notebook and the browser tests
 # make notebooks  run the notebooks again, in place
-# make records    make the records of training runs that are missing or old (on two cores, 20 minutes for chapter 07's)
+# make records    make the records of training runs that are missing or old: on two cores 25 minutes for chapter 07's, two
+#                 hours for chapter 08's, which needs MNIST in $JFB_DATA
 # make timings    measure again the times that the chapters quote
 # make benchmarks compare the package with a loop by hand and with TorchDEQ
 # make lab        open the notebooks in JupyterLab
@@ -34,6 +35,7 @@ notebooks: .venv/ready
 
 records: .venv/ready
 	$(BIN)/python -m jfb_tutorial reproduce digits --out book/records
+	test -z "$$JFB_DATA" || $(BIN)/python -m jfb_tutorial reproduce mnist --out book/records
 
 timings: .venv/ready
 	$(BIN)/python tests/benchmarks/time_solvers.py

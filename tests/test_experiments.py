@@ -195,6 +195,7 @@ def test_every_published_table_and_figure_has_a_row(site):
 
 def test_the_ledger_computes_gaps_and_ratios(tmp_path, monkeypatch):
     monkeypatch.setattr(reproductions, "RECORDS", tmp_path)
+    monkeypatch.setattr(reproductions, "TIMINGS", tmp_path / "timings")
     row = {
         "source": "a",
         "what": "b",
@@ -209,7 +210,10 @@ def test_the_ledger_computes_gaps_and_ratios(tmp_path, monkeypatch):
                 "config": experiment.recipe.to_json(),
                 "seed": seed,
                 **records.provenance(),
-                "epochs": [{"seconds": {"training": seconds * factor, "rest": 9}} for factor in (1, 2, 3)],
+                "epochs": [
+                    {"seconds": {"training": seconds * factor, "rest": 9}, "products": 30 * factor}
+                    for factor in (1, 2, 3)
+                ],
                 "result": {"test_accuracy": accuracy},
             }
             records.save(tmp_path / experiment.file(seed), made)
@@ -219,6 +223,11 @@ def test_the_ledger_computes_gaps_and_ratios(tmp_path, monkeypatch):
     row["runs"] = {"dataset": "digits", "label": "exact", "quantity": "time", "to": "jfb"}
     row["published"] = 2.5
     assert reproductions.answer(row)[:2] == ("3.00", "+0.50")
+    (tmp_path / "timings").mkdir()
+    (tmp_path / "timings" / "digits.json").write_text(json.dumps({"result": {"ratio_to_jfb": {"exact": 2.0}}}))
+    assert reproductions.answer(row)[:2] == ("2.00", "-0.50")  # measured in turns: better than from records
+    row["runs"] = {"dataset": "digits", "label": "exact", "quantity": "products", "images": 1437}
+    assert reproductions.answer(row)[0] == f"{60 / 29:.1f}"
     (tmp_path / "digits-odd-cpu-0.json").write_text(json.dumps({"epochs": []}))
     with pytest.raises(ValueError, match=r"records of no experiment: digits-odd-cpu-0\.json"):
         reproductions.all_records()

@@ -13,6 +13,7 @@ import jfb_book
 
 BOOK = Path(__file__).resolve().parent.parent
 RECORDS = BOOK / "records"
+TIMINGS = BOOK / "timings"
 
 
 def rows() -> list[dict]:
@@ -36,6 +37,14 @@ def quantity(runs: dict, made: list[records.Record]) -> tuple[str, float] | None
         values = [100 * record["result"]["test_accuracy"] for record in made]
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
         return f"{statistics.mean(values):.2f}{spread} %", statistics.mean(values)
+    if runs["quantity"] == "products":
+        steps = -(-runs["images"] // made[0].recipe.batch)
+        value = statistics.mean(row["products"] / steps for record in made for row in record["epochs"])
+        return f"{value:.1f}", value
+    timed = TIMINGS / f"{runs['dataset']}.json"
+    if timed.is_file():  # in turns, in one run
+        ratio = json.loads(timed.read_text())["result"]["ratio_to_jfb"].get(runs["label"])
+        return (f"{ratio:.2f}", ratio) if ratio else None
     base = found(runs["dataset"], runs["to"])[1]
     if not base:
         return None
