@@ -86,10 +86,10 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
     mnist = dataset == "mnist"
     return (
         runs("jfb", THREE, keeps="mnist.safetensors" if mnist and scale == "cpu" else ""),
+        runs("jfb-no-norm", keeps="mnist-no-norm.safetensors" if mnist and scale == "cpu" else "", **without),
         runs("explicit", THREE, explicit=True),
         runs("jacobian", rule=CONVERGED, **without),
         runs("jacobian-batch-norm", rule=CONVERGED),
-        runs("jfb-no-norm", **without),
         runs("neumann-6", rule=NeumannSeries(6)),
         runs("neumann-11", rule=NeumannSeries(11)),
         # where the paper's Appendix E and its code disagree, and its solver for the adjoint equation

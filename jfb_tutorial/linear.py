@@ -45,7 +45,8 @@ def solve(method: str, g: Tensor, wJ: Product, wJt: Product, *, tol: float, max_
     The method runs until its own residual is at most tol ‖g‖. Then the true one is measured; if it is larger, the method starts
     again on what is missing. A system that two such cycles in a row have not brought forward is left as it is. It still counts
     as solved if what is missing is no more than what the products' rounding explains, at most 5% of ‖g‖: that rounding is
-    measured, by a product with a multiple of w. Each g is scaled to size 1 before, so that its units play no part.
+    measured, by a product with a multiple of w. Each g is scaled to size 1 before, so that its units play no part. The products
+    are those of the vectors as they were: they may couple the systems, and the residual is then that of the coupled equation.
 
     Args:
         method: a key of `METHODS`.
@@ -59,15 +60,17 @@ def solve(method: str, g: Tensor, wJ: Product, wJt: Product, *, tol: float, max_
         none = g.new_zeros(len(g))
         return LinearSolution(g, none, none == 0, 0)
     scale = g.abs().amax(dim=1, keepdim=True)
-    scale = torch.where(scale > 0, scale, 1.0)
-    g = g / scale
+    scale = torch.where(scale > 0, scale, torch.where(scale.amax() > 0, scale.amax(), 1.0))
+    g, relative = g / scale, (scale / scale.amax()).clamp_min(torch.finfo(g.dtype).eps ** 2)
+    wJ, wJt = _with_rows_scaled(wJ, relative), _with_rows_scaled(wJt, relative)
     size = _norm(g)
     w = kept = torch.zeros_like(g)
     r = kept_r = g
-    best, idle, steps = torch.full_like(size, math.inf), torch.zeros_like(size), 0
+    best, idle, steps, mixed = torch.full_like(size, math.inf), torch.zeros_like(size), 0, False
     while True:
         missing = _norm(r)
         better = missing < best  # never for NaN
+        mixed = not bool(better.all())
         kept, kept_r = torch.where(better[:, None], w, kept), torch.where(better[:, None], r, kept_r)
         idle = torch.where(missing < 0.9999 * best, 0.0, idle + 1)
         best = torch.fmin(best, missing)
@@ -81,12 +84,20 @@ def solve(method: str, g: Tensor, wJ: Product, wJt: Product, *, tol: float, max_
         steps += used
         w = kept + correction
         r = g - (w - wJ(w))
+    if mixed and len(g) > 1:  # rows of several cycles: if they are coupled, none of those had this residual
+        best = _norm(g - (kept - wJ(kept)))
+        converged = best <= 1.01 * tol * size
     if not bool(converged.all()):
         stuck = idle >= 2
         rounding = _norm(wJ(1.37 * kept) / 1.37 - wJ(kept)) + torch.finfo(g.dtype).eps * _norm(kept)
         converged |= stuck & (best <= torch.minimum(8 * rounding, 0.05 * size))
-    relative = torch.where(size > 0, best / torch.where(size > 0, size, 1.0), 0.0)
-    return LinearSolution(kept * scale, relative, converged, steps)
+    residual = torch.where(size > 0, best / torch.where(size > 0, size, 1.0), 0.0)
+    return LinearSolution(kept * scale, residual, converged, steps)
+
+
+def _with_rows_scaled(product: Product, factors: Tensor) -> Product:
+    """The product in units of each row's own: what it couples keeps its size."""
+    return lambda x: product(x * factors) / factors
 
 
 def _neumann(r: Tensor, wJ: Product, wJt: Product, target: Tensor, max_steps: int):

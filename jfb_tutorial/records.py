@@ -47,9 +47,14 @@ TRAINING_CODE = (
     ),
     *("iteration", "linear", "network", "normalisation", "schedules", "solvers", "theory", "training"),
 )
-# Changes of the training code that leave the runs on some data sets as they were, bit for bit: from a digest to the next one.
+# Changes of the training code that leave some runs as they were, bit for bit: from a digest to the next one, and which runs.
 # Put one here only if it cannot touch these runs, and after having run some of them again.
-NO_MATTER_TO = {"2375f60cd60ff01b": ("7fe1b60df765431b", ("digits",))}  # the order of the images in an image folder
+NO_MATTER = {
+    # the order of the images in an image folder
+    "2375f60cd60ff01b": ("7fe1b60df765431b", lambda config: config["dataset"] == "digits"),
+    # the residual of systems that are solved each by itself though they are coupled
+    "7fe1b60df765431b": ("32227f29fe9ab7b4", lambda config: "per_sample=True" not in config["rule"]),
+}
 KEYS = ("config", "seed", "commit", "code", "versions", "device", "date", "epochs", "result")
 
 
@@ -65,8 +70,8 @@ class Record(dict):
     def stale(self) -> bool:
         """Whether the code that decides what training does has changed since, in a way that matters to this run."""
         code = self["code"]
-        while code in NO_MATTER_TO and self["config"]["dataset"] in NO_MATTER_TO[code][1]:
-            code = NO_MATTER_TO[code][0]
+        while code in NO_MATTER and NO_MATTER[code][1](self["config"]):
+            code = NO_MATTER[code][0]
         return code != code_digest()
 
     def curve(self, key: str) -> list[float]:

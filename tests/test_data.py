@@ -65,9 +65,10 @@ def test_an_image_folder(tmp_path, monkeypatch):
     images = load("shapes")
     assert images.images.shape == (6, 1, 8, 8)
     assert images.classes == ("circle", "square")
-    assert images.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    pixels = np.asarray(Image.open(tmp_path / "shapes/train/square/2.png"))
-    assert np.array_equal(images.images[5, 0].numpy(), pixels)
+    assert images.labels.tolist() == [0, 1, 0, 1, 0, 1]  # by the files' names: circle/0, square/0, circle/1, …
+    for position, (label, number) in enumerate((label, n) for n in range(3) for label in ("circle", "square")):
+        pixels = np.asarray(Image.open(tmp_path / f"shapes/train/{label}/{number}.png"))
+        assert np.array_equal(images.images[position, 0].numpy(), pixels)
     colour = load("shapes", "test").images
     pixels = np.asarray(Image.open(tmp_path / "shapes/test/circle/0.png"))
     assert np.array_equal(colour[0].permute(1, 2, 0).numpy(), pixels)

@@ -97,6 +97,25 @@ def test_systems_of_very_different_sizes(method):
         assert (row - expected).norm() <= 1e-6 * expected.norm()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_products_may_couple_systems_of_different_sizes(method):
+    """Batch normalisation does: what is called the residual is then that of the coupled equation."""
+    J = dict(matrices())["gaussian"]
+    g = torch.randn(4, 6, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    g *= torch.tensor([[1.0], [1e-3], [0.0], [1e2]])
+
+    def times(A):
+        return lambda w: (w.reshape(1, -1) @ A).reshape(w.shape)
+
+    solution = linear.solve(method, g, times(J), times(J.T), tol=1e-10, max_steps=400)
+    missing = (g - solution.w + times(J)(solution.w)).norm(dim=1)
+    told = solution.residual * g.norm(dim=1)
+    rows = torch.tensor([True, True, False, True])  # a residual relative to no gradient tells nothing
+    torch.testing.assert_close(told[rows], missing[rows], rtol=1e-2, atol=1e-10)
+    assert not solution.converged.all()
+    assert (missing[solution.converged] <= 2e-10 * g.norm(dim=1)[solution.converged]).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("growth", [1.03, 1.5, 2.0])
 def test_a_series_that_diverges_is_never_accepted(dtype, growth):

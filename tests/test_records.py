@@ -40,6 +40,24 @@ def test_a_record_comes_back(tmp_path):
     json.loads(path.read_text(), parse_constant=pytest.fail)  # NaN is no JSON
 
 
+def test_a_change_that_cannot_touch_a_run_does_not_make_its_record_old(monkeypatch):
+    now = records.code_digest()
+    chain = {
+        "first": ("second", lambda config: config["dataset"] == "digits"),
+        "second": (now, lambda config: "per_sample=True" not in config["rule"]),
+    }
+    monkeypatch.setattr(records, "NO_MATTER", chain)
+    per_sample = recipe("digits", rule=ImplicitDifferentiation(per_sample=True)).to_json()
+    assert not record(code="first").stale
+    assert not record(code="second").stale
+    assert record(code="first", config=per_sample).stale
+    assert record(code="first", config=recipe("mnist").to_json()).stale
+    assert not record(code="second", config=recipe("mnist").to_json()).stale
+    assert record(code="zeroth").stale
+    monkeypatch.setattr(records, "code_digest", lambda: "another")
+    assert record(code="second").stale
+
+
 def test_what_is_no_record_is_refused(tmp_path):
     path = tmp_path / "record.json"
     with pytest.raises(FileNotFoundError, match=r"there is no record .*record.json; python -m jfb_tutorial train"):
