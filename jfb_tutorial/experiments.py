@@ -96,6 +96,8 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
         *(
             (
                 runs("jacobian-one-step", rule=ONE_STEP, **without),
+                # not the paper's: what another schedule and shifted images are worth, chosen beforehand
+                runs("jfb-one-cycle", lr=3e-3, schedule="triangular", crop=2),
                 runs("jfb-appendix-e", **APPENDIX_E, **({"epochs": 2} if scale == "cpu" else {})),
             )
             if mnist
