@@ -118,7 +118,8 @@ def sources(records: Sequence[Record]) -> Sources:
         f"commit {all_of(record['commit'] for record in records)}, seed{'s' if ',' in seeds else ''} {seeds}."
     )
     if old := sum(record.stale for record in records):
-        text += f" {'It was' if len(records) == 1 else f'{old} of them were'} made by an older version of the training code."
+        which = "It was" if len(records) == 1 else f"{old} of them {'was' if old == 1 else 'were'}"
+        text += f" {which} made by an older version of the training code."
     return Sources(text)
 
 
