@@ -93,7 +93,7 @@ def test_old_records_say_so(monkeypatch):
     assert "seeds 0, 1." in repr(text)
     assert "older" not in repr(text)
     monkeypatch.setattr(records, "code_digest", lambda: "another")
-    assert "1 of them were made by an older version of the training code" in repr(
+    assert "1 of them was made by an older version of the training code" in repr(
         records.sources([record(), record(code="0")])
     )
     assert "It was made by an older version" in records.sources([record(code="0")])._repr_html_()
