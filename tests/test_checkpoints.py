@@ -95,7 +95,11 @@ def test_a_checkpoint_of_another_network_is_refused(saved):
 
 def test_writing_replaces_whole_files_only(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    write(path, b"old")
+    write(path, b"older")
+    with path.open("rb") as reading:
+        write(path, b"old")
+        assert reading.read() == b"older"  # who had opened it still has the whole old file
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
     def full(*_):
         raise OSError(28, "No space left on device")
