@@ -50,6 +50,11 @@ class Experiment:
         """The name of a run's record, `<dataset>-<label>-<scale>-<seed>.json`."""
         return f"{self.recipe.dataset}-{self.label}-{self.scale}-{seed}.json"
 
+    def failure(self, folder: Path | str, seed: int = 0) -> records.Record | None:
+        """What is left of a run that failed, if it did: `result["failed"]` is the message. It is in the subfolder `failed`."""
+        path = Path(folder) / "failed" / self.file(seed)
+        return records.read(path) if path.is_file() else None
+
     def records(self, folder: Path | str) -> list[records.Record]:
         """The records of all seeds; FileNotFoundError names the command that makes a missing one."""
         found = []
@@ -95,10 +100,8 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
         # where the paper's Appendix E and its code disagree, and its solver for the adjoint equation
         *(
             (
-                runs("jacobian-one-step", rule=ONE_STEP, **without),
-                # not the paper's: what another schedule and shifted images are worth, chosen beforehand
-                runs("jfb-one-cycle", lr=3e-3, schedule="triangular", crop=2),
-                runs("jfb-appendix-e", **APPENDIX_E, **({"epochs": 2} if scale == "cpu" else {})),
+                runs("jacobian-one-step", THREE, rule=ONE_STEP, **without),
+                runs("jfb-appendix-e", **APPENDIX_E, **({"epochs": 1} if scale == "cpu" else {})),
             )
             if mnist
             else ()
@@ -165,15 +168,19 @@ def missing(dataset: str, folder: Path | str, scale: str = "") -> Iterator[tuple
     for experiment in (each for each in SUITES[dataset] if each.scale == scale):
         for seed in experiment.seeds:
             path = Path(folder) / experiment.file(seed)
-            if not path.is_file():
+            record = records.read(path) if path.is_file() else experiment.failure(folder, seed)
+            if record is None:
                 yield experiment, seed, "there is no record"
-                continue
-            record = records.read(path)
-            if record["config"] != experiment.recipe.replace(seed=seed).to_json():
+            elif record["config"] != experiment.recipe.replace(seed=seed).to_json():
                 yield experiment, seed, "its record is of another recipe"
             elif record.stale:
                 yield experiment, seed, "its record was made by an older version of the training code"
-            elif experiment.keeps and seed == 0 and not (Path(folder) / experiment.keeps).is_file():
+            elif (
+                experiment.keeps
+                and seed == 0
+                and "failed" not in record["result"]
+                and not (Path(folder) / experiment.keeps).is_file()
+            ):
                 yield experiment, seed, "its trained network is not there"
 
 
@@ -186,6 +193,18 @@ def _can_go_on(under_way: Path, wanted: Recipe) -> bool:
         except (OSError, ValueError, KeyError):
             continue
     return False
+
+
+def _keep_failure(path: Path, wanted: Recipe, error: Exception, under_way: Path, device: str | None) -> None:
+    """A record of a run that failed: a failure is a result, too."""
+    try:
+        rows = json.loads((under_way / "state.json").read_text(encoding="utf-8"))["rows"]
+    except (OSError, ValueError, KeyError):
+        rows = []
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"config": wanted.to_json(), "seed": wanted.seed, **records.provenance(device)}
+    records.save(path, records.Record(about | {"epochs": rows, "result": {"failed": str(error)}}))
 
 
 def reproduce(
@@ -208,7 +227,8 @@ def reproduce(
         settings: `progress` and `callback` as for `training.train`.
 
     Raises:
-        RuntimeError: some runs failed; all others were made.
+        RuntimeError: some runs failed; all others were made. What is left of a failed one is in the subfolder `failed`; the same
+            code does not try it again.
     """
     folder, scale = Path(folder), at_scale(dataset, scale, device)
     for label in labels:
@@ -226,10 +246,12 @@ def reproduce(
         except (FloatingPointError, RuntimeError) as error:
             failed.append(f"{experiment.file(seed)}: {error}")
             print(f"    failed: {error}", flush=True)
+            _keep_failure(folder / "failed" / experiment.file(seed), wanted, error, under_way, device)
             continue
         if experiment.keeps and seed == 0:
             write(folder / experiment.keeps, (under_way / "model.safetensors").read_bytes())
         write(folder / experiment.file(seed), (under_way / "record.json").read_bytes())
+        (folder / "failed" / experiment.file(seed)).unlink(missing_ok=True)
         shutil.rmtree(under_way)
     if failed:
         raise RuntimeError(f"{len(failed)} of {len(todo)} runs failed:\n" + "\n".join(failed))

@@ -128,6 +128,16 @@ def test_a_run_that_fails_does_not_stop_the_others(tiny, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match=r"1 of 2 runs failed:\ndigits-bad-smoke-0.json: in batch 1 of epoch 1"):
         reproduce("digits", tmp_path)
     assert [path.name for path in tmp_path.glob("*.json")] == ["digits-twin-smoke-0.json"]
+    failure = suite[0].failure(tmp_path)
+    assert failure["result"]["failed"].startswith("in batch 1 of epoch 1: ")
+    assert failure.recipe == bad
+    assert suite[1].failure(tmp_path) is None
+    reproduce("digits", tmp_path)  # a known failure is not tried again
+    monkeypatch.setitem(SUITES, "digits", (Experiment("bad", "smoke", tiny[0].recipe, range(1)),))
+    assert [why for *_, why in missing("digits", tmp_path)] == ["its record is of another recipe"]
+    reproduce("digits", tmp_path)
+    assert suite[0].failure(tmp_path) is None
+    assert (tmp_path / "digits-bad-smoke-0.json").is_file()
 
 
 def test_unknown_names_are_refused(tmp_path):
