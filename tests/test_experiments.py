@@ -166,6 +166,14 @@ def test_every_record_of_the_book_is_of_its_experiment_and_in_the_ledger(site):
         assert record["config"] == experiment.recipe.replace(seed=record["seed"]).to_json(), path.name
         assert "with changes" not in record["commit"], path.name
         assert path.name.rpartition("-")[0] in page, path.name
+    for path in sorted((BOOK / "records" / "failed").glob("*.json")):
+        failure = records.read(path)
+        (experiment,) = (
+            each for each in SUITES[failure["config"]["dataset"]] if path.name == each.file(failure["seed"])
+        )
+        assert failure["config"] == experiment.recipe.replace(seed=failure["seed"]).to_json(), path.name
+        assert "with changes" not in failure["commit"], path.name
+        assert path.name.rpartition("-")[0] in page, path.name
     assert "Every record of this book" in page
 
 
@@ -234,10 +242,21 @@ def test_the_ledger_computes_gaps_and_ratios(tmp_path, monkeypatch):
     row["published"] = 2.5
     assert reproductions.answer(row)[:2] == ("3.00", "+0.50")
     (tmp_path / "timings").mkdir()
-    (tmp_path / "timings" / "digits.json").write_text(json.dumps({"result": {"ratio_to_jfb": {"exact": 2.0}}}))
-    assert reproductions.answer(row)[:2] == ("2.00", "-0.50")  # measured in turns: better than from records
+    (tmp_path / "timings" / "digits.json").write_text(
+        json.dumps({"result": {"ratio_to_jfb": {"exact": 2.0}}, "device": "2 CPU cores", "date": "2026-11-21"})
+    )
+    in_turns = "training steps in turns, 2 CPU cores, 2026-11-21: make timings"
+    assert reproductions.answer(row) == ("2.00", "-0.50", in_turns)  # better than from records
     row["runs"] = {"dataset": "digits", "label": "exact", "quantity": "products", "images": 1437}
     assert reproductions.answer(row)[0] == f"{60 / 29:.1f}"
+    twin = next(e for e in SUITES["digits"] if e.label == "explicit")
+    about = {"config": twin.recipe.to_json(), "seed": 0, **records.provenance()}
+    (tmp_path / "failed").mkdir()
+    records.save(tmp_path / "failed" / twin.file(0), about | {"epochs": [], "result": {"failed": "in batch 1: …"}})
+    row["runs"] = {"dataset": "digits", "label": "explicit", "quantity": "accuracy"}
+    ours, gap, how = reproductions.answer(row)
+    assert (ours, gap) == ("failed", "–")
+    assert how.startswith("1 of 5 seeds stopped: python -m jfb_tutorial reproduce digits")
     (tmp_path / "digits-odd-cpu-0.json").write_text(json.dumps({"epochs": []}))
     with pytest.raises(ValueError, match=r"records of no experiment: digits-odd-cpu-0\.json"):
         reproductions.all_records()

@@ -26,7 +26,7 @@ def found(dataset: str, label: str) -> tuple[experiments.Experiment, list[record
     same = [each for each in experiments.SUITES[dataset] if each.label == label]
     for each in sorted(same, key=lambda each: each.scale != "full"):
         paths = [path for seed in each.seeds if (path := RECORDS / each.file(seed)).is_file()]
-        if paths:
+        if paths or any(each.failure(RECORDS, seed) for seed in each.seeds):
             return each, [records.read(path) for path in paths]
     return same[-1], []
 
@@ -41,10 +41,6 @@ def quantity(runs: dict, made: list[records.Record]) -> tuple[str, float] | None
         steps = -(-runs["images"] // made[0].recipe.batch)
         value = statistics.mean(row["products"] / steps for record in made for row in record["epochs"])
         return f"{value:.1f}", value
-    timed = TIMINGS / f"{runs['dataset']}.json"
-    if timed.is_file():  # in turns, in one run
-        ratio = json.loads(timed.read_text())["result"]["ratio_to_jfb"].get(runs["label"])
-        return (f"{ratio:.2f}", ratio) if ratio else None
     base = found(runs["dataset"], runs["to"])[1]
     if not base:
         return None
@@ -54,6 +50,14 @@ def quantity(runs: dict, made: list[records.Record]) -> tuple[str, float] | None
     return f"{seconds[0] / seconds[1]:.2f}", seconds[0] / seconds[1]
 
 
+def in_turns(runs: dict) -> tuple[float, str] | None:
+    """The time of a training step in units of JFB's, measured in turns, and on what; None where it was not measured."""
+    path = TIMINGS / f"{runs['dataset']}.json"
+    timing = json.loads(path.read_text()) if path.is_file() else {}
+    ratio = timing.get("result", {}).get("ratio_to_jfb", {}).get(runs["label"])
+    return (ratio, f"training steps in turns, {timing['device']}, {timing['date']}") if ratio else None
+
+
 def answer(row: dict) -> tuple[str, str, str]:
     """Ours, the gap to what was published, and how it was got, in plain text."""
     if "none" in row:
@@ -61,12 +65,17 @@ def answer(row: dict) -> tuple[str, str, str]:
     if "claim" in row:
         return "measured", "–", row["claim"]
     runs = row["runs"]
+    if runs["quantity"] == "time" and (timed := in_turns(runs)):
+        return f"{timed[0]:.2f}", f"{timed[0] - row['published']:+.2f}", f"{timed[1]}: make timings"
     experiment, made = found(runs["dataset"], runs["label"])
     ours = quantity(runs, made) if made else None
     command = f"python -m jfb_tutorial reproduce {runs['dataset']} --only {runs['label']}"
     if "to" in runs:
         command += f" {runs['to']}"
     if ours is None:
+        failures = [seed for seed in experiment.seeds if experiment.failure(RECORDS, seed)]
+        if failures:
+            return "failed", "–", f"{len(failures)} of {len(experiment.seeds)} seeds stopped: {command}"
         return "not yet run", "–", command
     text, value = ours
     gap = f"{value - row['published']:+.2f}" if "published" in row else "–"
@@ -123,12 +132,16 @@ def all_records() -> list[nodes.Node]:
     for suite in experiments.SUITES.values():
         for experiment in suite:
             paths = [path for seed in experiment.seeds if (path := RECORDS / experiment.file(seed)).is_file()]
+            name = experiment.file(0).removesuffix("-0.json")
+            if failures := [found for seed in experiment.seeds if (found := experiment.failure(RECORDS, seed))]:
+                source = nodes.Text(str(records.sources(failures)))
+                seeds = f"{len(failures)} of {len(experiment.seeds)} seeds"
+                body.append([[nodes.literal(text=name)], [nodes.Text("failed")], [nodes.Text(seeds)], [source]])
             if not paths:
                 continue
             known |= set(paths)
             made = [records.read(path) for path in paths]
             accuracies = [100 * record["result"]["test_accuracy"] for record in made]
-            name = experiment.file(0).removesuffix("-0.json")
             body.append(
                 [
                     [nodes.literal(text=name)],
