@@ -286,3 +286,12 @@ def test_the_panel_trains_shows_and_stops():
     panel.recipe = panel.recipe.replace(batch_norm=False)
     panel.start().join()
     assert panel.button.description == "Train"
+
+
+def test_the_networks_of_chapter_08_are_those_of_their_records():
+    for name, label in (("mnist", "jfb"), ("mnist-no-norm", "jfb-no-norm")):
+        record = records.read(BOOK / "records" / f"mnist-{label}-cpu-0.json")
+        tensors, about = checkpoints.load(BOOK / "records" / f"{name}.safetensors")
+        assert about["recipe"] == record["config"]
+        assert about["result"] == record["result"]
+        assert sum(t.numel() for t in tensors.values()) > 54_352
