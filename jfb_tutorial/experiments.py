@@ -89,14 +89,15 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
         {"solver": FixedPointIteration(tol=1e-4, max_steps=500)} if dataset == "cifar10" else {}
     )
     mnist = dataset == "mnist"
+    spread = THREE if mnist else ONE  # the runs are short there
     return (
         runs("jfb", THREE, keeps="mnist.safetensors" if mnist and scale == "cpu" else ""),
         runs("jfb-no-norm", keeps="mnist-no-norm.safetensors" if mnist and scale == "cpu" else "", **without),
         runs("explicit", THREE, explicit=True),
         runs("jacobian", rule=CONVERGED, **without),
-        runs("jacobian-batch-norm", rule=CONVERGED),
-        runs("neumann-6", rule=NeumannSeries(6)),
-        runs("neumann-11", rule=NeumannSeries(11)),
+        runs("jacobian-batch-norm", spread, rule=CONVERGED),
+        runs("neumann-6", spread, rule=NeumannSeries(6)),
+        runs("neumann-11", spread, rule=NeumannSeries(11)),
         # where the paper's Appendix E and its code disagree, and its solver for the adjoint equation
         *(
             (
