@@ -90,6 +90,7 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
     )
     mnist = dataset == "mnist"
     spread = THREE if mnist else ONE  # the runs are short there
+    short = {"epochs": 1} if scale == "cpu" else {}
     return (
         runs("jfb", THREE, keeps="mnist.safetensors" if mnist and scale == "cpu" else ""),
         runs("jfb-no-norm", keeps="mnist-no-norm.safetensors" if mnist and scale == "cpu" else "", **without),
@@ -102,7 +103,9 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
         *(
             (
                 runs("jacobian-one-step", THREE, rule=ONE_STEP, **without),
-                runs("jfb-appendix-e", **APPENDIX_E, **({"epochs": 1} if scale == "cpu" else {})),
+                runs("jfb-appendix-e", **APPENDIX_E, **short),
+                runs("jfb-appendix-e-lr", lr=APPENDIX_E["lr"], **short),
+                runs("jfb-appendix-e-tol", solver=APPENDIX_E["solver"], **short),
             )
             if mnist
             else ()
