@@ -233,8 +233,9 @@ def reproduce(
         settings: `progress` and `callback` as for `training.train`.
 
     Raises:
-        RuntimeError: some runs failed; all others were made. What is left of a failed one is in the subfolder `failed`; the same
-            code does not try it again.
+        RuntimeError: some runs failed; all others were made. A failed one leaves a record in the subfolder `failed`; the same code
+            does not try it again.
+        torch.OutOfMemoryError: a batch does not fit into the device's memory; the message says which one does.
     """
     folder, scale = Path(folder), at_scale(dataset, scale, device)
     for label in labels:
@@ -249,10 +250,14 @@ def reproduce(
             shutil.rmtree(under_way, ignore_errors=True)
         try:
             train(wanted, under_way, resume=True, device=device, **settings)
+        except torch.OutOfMemoryError:
+            raise  # it says something about the machine, not about the run
         except (FloatingPointError, RuntimeError) as error:
             failed.append(f"{experiment.file(seed)}: {error}")
             print(f"    failed: {error}", flush=True)
             _keep_failure(folder / "failed" / experiment.file(seed), wanted, error, under_way, device)
+            if under_way.is_dir() and not any(under_way.iterdir()):  # it failed before its first checkpoint
+                under_way.rmdir()
             continue
         if experiment.keeps and seed == 0:
             write(folder / experiment.keeps, (under_way / "model.safetensors").read_bytes())

@@ -97,6 +97,7 @@ def train(
         FileExistsError: `out` holds a run, and `resume` is False.
         FloatingPointError: the loss or the weights are no longer finite; the message names the epoch and the batch.
         RuntimeError: an adjoint equation was not solved, see `ImplicitDifferentiation`; likewise.
+        torch.OutOfMemoryError: a batch does not fit into the device's memory; the message says which one does.
         FileNotFoundError, ValueError, OSError: data or checkpoints are missing or damaged, or do not fit the recipe.
     """
     out = None if out is None else Path(out)
@@ -216,7 +217,7 @@ class _Training:
                 except (FloatingPointError, RuntimeError) as error:
                     raise meter.located(error, batch) from error
                 if not fits:
-                    raise RuntimeError(self._too_large(images, labels))
+                    raise torch.OutOfMemoryError(self._too_large(images, labels))
                 if self.average and epoch * steps + batch >= 0.8 * recipe.epochs * steps:
                     self.average.update_parameters(network)
                 bar.update()

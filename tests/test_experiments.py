@@ -103,6 +103,16 @@ def test_a_killed_reproduction_goes_on(tiny, tmp_path):
     assert not (tmp_path / ".runs").exists()
 
 
+def test_too_little_memory_is_no_failure_of_the_run(tiny, tmp_path, monkeypatch):
+    def too_large(*args, **kwargs):
+        raise torch.OutOfMemoryError("batch 50 needs more memory than the GPU has; 12 fits: --batch 12")
+
+    monkeypatch.setattr(experiments, "train", too_large)
+    with pytest.raises(torch.OutOfMemoryError, match="12 fits"):
+        reproduce("digits", tmp_path)
+    assert not (tmp_path / "failed").exists()
+
+
 def test_what_other_code_left_half_done_is_begun_anew(tiny, tmp_path, monkeypatch):
     class Stop(Exception):
         pass
@@ -127,6 +137,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(SUITES, "digits", suite)
     with pytest.raises(RuntimeError, match=r"1 of 2 runs failed:\ndigits-bad-smoke-0.json: in batch 1 of epoch 1"):
         reproduce("digits", tmp_path)
+    assert not any((tmp_path / ".runs").iterdir())
     assert [path.name for path in tmp_path.glob("*.json")] == ["digits-twin-smoke-0.json"]
     failure = suite[0].failure(tmp_path)
     assert failure["result"]["failed"].startswith("in batch 1 of epoch 1: ")

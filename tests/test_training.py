@@ -420,7 +420,7 @@ def test_running_out_of_memory_says_what_fits(monkeypatch):
         step(self, images, labels, *rest)
 
     monkeypatch.setattr(training._Training, "_step", small_memory)
-    with pytest.raises(RuntimeError, match=r"batch 50 needs more memory than .* has; 12 fits: --batch 12"):
+    with pytest.raises(torch.OutOfMemoryError, match=r"batch 50 needs more memory than .* has; 12 fits: --batch 12"):
         train(small())
 
 
