@@ -16,12 +16,12 @@ from ._blocks import Latent, Normalise, Norms, Residual, Subsample, conv, leaky
 from ._checks import choice, flag
 from .gradients import JFB, Unrolled
 from .network import ImplicitNetwork
-from .normalisation import POLICIES
+from .normalisation import POLICIES, Rescaling
 from .solvers import FixedPointIteration
 
 __all__ = ["ARCHITECTURES", "NORMS", "build", "cifar10", "digits", "fast_cifar10", "mnist", "svhn"]
 
-NORMS = (*POLICIES, "group")
+NORMS = (*POLICIES, "group", "rescaling")
 
 
 def mnist(**settings) -> ImplicitNetwork:
@@ -85,7 +85,8 @@ def build(
         batch_norm: False leaves the normalisation out of R, the paper's variant for its Jacobian-based method.
         explicit: the explicit twin S(R(0, Q(d))), one step from zero with the same parameters: `gradient=Unrolled(1)`.
         norm: which statistics the batch normalisation of R uses, see `normalisation.LatentBatchNorm2d`; or "group", group
-            normalisation in R and in Q, under which no sample knows of the others.
+            normalisation in R and in Q, under which no sample knows of the others; or, with batch_norm=False, "rescaling", the
+            JFB paper's code's own way, see `normalisation.Rescaling`.
         gamma: the factor in R that damps u; the network's own by default.
         solver: how the fixed point is found; as in the paper's code for JFB by default.
         gradient: the backward rule.
@@ -101,8 +102,15 @@ def build(
         raise ValueError(f"an explicit network is differentiated as it is; leave gradient out, got {gradient}")
     if not batch_norm and norm in POLICIES[1:]:
         raise ValueError(f"norm={norm!r} is about the batch normalisation that batch_norm=False leaves out; choose one")
+    if norm == "rescaling" and (batch_norm or explicit):
+        raise ValueError(
+            "norm='rescaling' is for an implicit network without batch normalisation; add batch_norm=False"
+        )
     parts, own_gamma, own_solver = ARCHITECTURES[name]
-    Q, R, S = parts(own_gamma if gamma is None else gamma, Norms(norm, batch_norm))
+    gamma = own_gamma if gamma is None else gamma
+    Q, R, S = parts(gamma, Norms(norm, batch_norm))
+    if norm == "rescaling":
+        R.register_forward_pre_hook(Rescaling(gamma))
     return ImplicitNetwork(Q, R, S, solver=solver or own_solver, gradient=Unrolled(1) if explicit else gradient)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ._checks import choice
 
-__all__ = ["POLICIES", "LatentBatchNorm2d", "reestimate"]
+__all__ = ["POLICIES", "LatentBatchNorm2d", "Rescaling", "reestimate"]
 
 POLICIES = ("fixed-point", "every-step", "last-step")
 
@@ -55,6 +55,41 @@ class LatentBatchNorm2d(nn.BatchNorm2d):
     def extra_repr(self) -> str:
         """The settings, for `print(network)`."""
         return f"{super().extra_repr()}, policy={self.policy!r}"
+
+
+class Rescaling:
+    """A hook for R that scales its weights down as the JFB paper's code does for its Jacobian-based networks.
+
+    Before the iteration of a training step, at u⁰ = 0, it draws ε and δ from a standard normal distribution, and compares
+    R(u⁰ + ε, q + δ) − R(u⁰, q + δ) with ε: the norms over the channels of a pixel, averaged over pixels and samples. Where the
+    ratio is above γ, all convolutions of R, with their biases, are multiplied by (γ / ratio)^(1/blocks). That is one random
+    direction, and a bound on its mean, not on the Lipschitz constant.
+
+    `R.register_forward_pre_hook(Rescaling(gamma))`, R of residual blocks `R.blocks`. In eval mode, and in a pass without a
+    graph, it does nothing.
+
+    Args:
+        gamma: γ.
+    """
+
+    def __init__(self, gamma: float) -> None:
+        self.gamma = gamma
+
+    def __call__(self, R: nn.Module, inputs: tuple[Tensor, Tensor]) -> None:
+        """What PyTorch calls before R(u, q)."""
+        u, q = inputs
+        # in training q has a graph while the iteration has none; only its first point is 0
+        if not R.training or not q.requires_grad or torch.is_grad_enabled() or bool(u.any()):
+            return
+        noise = torch.randn_like(u)
+        shifted = q + torch.randn_like(q)
+        ratio = (R.forward(u + noise, shifted) - R.forward(u, shifted)).norm(dim=1).mean() / noise.norm(dim=1).mean()
+        if ratio > self.gamma:
+            factor = (self.gamma / ratio) ** (1 / len(R.blocks))
+            for module in R.modules():
+                if isinstance(module, nn.Conv2d):
+                    for parameter in module.parameters(recurse=False):
+                        parameter.mul_(factor)
 
 
 def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> int:

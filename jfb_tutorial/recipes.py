@@ -44,7 +44,7 @@ class Recipe:
     network: str = option("", "the architecture; by default the data set's")
     batch_norm: bool = option(True, "batch normalisation in R")
     dropout: bool = option(True, "dropout in Q and S")
-    norm: str = option("fixed-point", f"its policy, or group normalisation: {', '.join(NORMS)}")
+    norm: str = option("fixed-point", f"its policy, or what stands in for it: {', '.join(NORMS)}")
     explicit: bool = option(False, "the explicit twin")
     gamma: float | None = option(None, "the factor in R that damps u; by default the network's own")
     rule: Callable = option(JFB(), "the backward rule, as in Python: JFB, 'NeumannSeries(terms=6)', …")

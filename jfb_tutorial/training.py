@@ -137,6 +137,10 @@ class _Training:
             rank=processes.rank,
             world=processes.world,
         )
+        if recipe.norm == "rescaling" and processes.world > 1:
+            raise ValueError(
+                "norm='rescaling' looks at the images of one process; train with one, or choose another norm"
+            )
         torch.manual_seed(_seed(recipe.seed, WEIGHTS))
         rule = {} if recipe.explicit else {"gradient": recipe.rule}
         self.network = build(recipe.network, **recipe.arguments, **rule, solver=recipe.solver)

@@ -205,6 +205,57 @@ def test_policies_agree_in_eval_mode():
     assert set(POLICIES) < set(NORMS)
 
 
+def test_rescaling_is_that_of_the_published_code():
+    d, settings = images("digits", 20), {"batch_norm": False, "norm": "rescaling"}
+    network, plain = seeded("digits", **settings), seeded("digits", batch_norm=False)
+    for each in (network, plain):
+        each.train()
+        with torch.no_grad():
+            for parameter in each.R.parameters():
+                parameter.mul_(3)
+    weights = [parameter.detach().clone() for parameter in network.R.parameters()]
+
+    def same():
+        return all(torch.equal(a, b) for a, b in zip(network.R.parameters(), weights, strict=True))
+
+    with torch.no_grad():
+        network(d)  # a pass without a graph, as when a data set is evaluated in training mode
+    network.eval()
+    network(d)
+    network.solve(d)
+    assert same()
+    network.train()
+    torch.manual_seed(3)
+    q = network.Q(d).detach()
+    noise, shifted = torch.randn_like(q), q + torch.randn_like(q)
+    zero = torch.zeros_like(q)
+    ratio = (plain.R(noise, shifted) - plain.R(zero, shifted)).norm(dim=1).mean() / noise.norm(dim=1).mean()
+    assert ratio > 0.5
+    torch.manual_seed(3)
+    network(d).sum().backward()
+    factor = (0.5 / ratio).item()  # one block
+    for new, old in zip(network.R.parameters(), weights, strict=True):
+        torch.testing.assert_close(new, factor * old)
+    assert all(torch.equal(a, b) for a, b in zip(network.S.parameters(), plain.S.parameters(), strict=True))
+    # a map that is damped enough is left as it is
+    with torch.no_grad():
+        for parameter in network.R.parameters():
+            parameter.mul_(1e-3)
+    weights = [parameter.detach().clone() for parameter in network.R.parameters()]
+    torch.manual_seed(3)
+    network(d)
+    assert same() == bool(_ratio_at_zero(network, q, noise, shifted) <= 0.5)
+    for bad in ({"norm": "rescaling"}, {**settings, "explicit": True}):
+        with pytest.raises(ValueError, match="norm='rescaling' is for an implicit network without batch"):
+            build("digits", **bad)
+
+
+def _ratio_at_zero(network, q, noise, shifted):
+    with torch.no_grad():
+        stretched = network.R(noise, shifted) - network.R(torch.zeros_like(q), shifted)
+    return stretched.norm(dim=1).mean() / noise.norm(dim=1).mean()
+
+
 def test_reestimation_is_the_average_at_the_fixed_point():
     network = seeded("digits", solver=FixedPointIteration(tol=1e-6, max_steps=100))
     network.train()

@@ -19,6 +19,7 @@ from jfb_tutorial.gradients import (
     JFB,
     ImplicitDifferentiation,
     NeumannSeries,
+    PublishedCG,
     Unrolled,
     UnrolledPhantom,
     tally,
@@ -596,3 +597,58 @@ def test_tallies_nest():
             pass
         gradient(NeumannSeries(3), found)
     assert (inner.products, outer.products) == (0, 2)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_published_conjugate_gradients_step_by_step(steps):
+    found = problem("group", 3)
+    dense_J = dense(found, found.u)[0]
+    g, n = weight(found.u), found.u[0].numel()
+    want = []
+    for i in range(3):  # every sample has a system of its own
+        A = torch.eye(n, dtype=g.dtype) - dense_J[i * n : (i + 1) * n, i * n : (i + 1) * n]
+        b = g[i].flatten() @ A.T
+        w, r = b, b - b @ A @ A.T
+        p = r
+        for _ in range(steps):
+            alpha = (r @ r) / (p @ A @ A.T @ p)
+            w, new = w + alpha * p, r - alpha * (p @ A @ A.T)
+            r, p = new, new + (new @ new) / (r @ r) * p
+        want.append(w)
+    missing = torch.stack([((w @ A - gi) @ A.T).norm() for w, gi, A in _systems(dense_J, g, want)])
+    with tally() as count:
+        v = PublishedCG(tol=1.01 * missing.max().item())(found.T, found.u)
+        parameters = list(found.R.parameters())
+        got = torch.autograd.grad(v, parameters, g)
+    assert count.products == 3 + 4 * steps
+    through = torch.autograd.grad(found.T(found.u), parameters, torch.stack(want).reshape(g.shape))
+    for a, b in zip(got, through, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+    left = max(((gi - w @ A).norm() / gi.norm()).item() for w, gi, A in _systems(dense_J, g, want))
+    assert count.residuals == [pytest.approx(left)]
+
+
+def weight(u):
+    return torch.linspace(-1, 1, u.numel(), dtype=u.dtype).reshape(u.shape)
+
+
+def _systems(dense_J, g, ws):
+    n = g[0].numel()
+    for i, w in enumerate(ws):
+        yield w, g[i].flatten(), torch.eye(n, dtype=g.dtype) - dense_J[i * n : (i + 1) * n, i * n : (i + 1) * n]
+
+
+def test_the_published_conjugate_gradients_converge_if_they_are_let():
+    found = problem("conv", 2)
+    exact, ours = (
+        torch.autograd.grad(rule(found.T, found.u), list(found.R.parameters()), weight(found.u))
+        for rule in (ImplicitDifferentiation(tol=1e-12), PublishedCG(tol=1e-13, max_steps=500))
+    )
+    for a, b in zip(exact, ours, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+    with pytest.raises(RuntimeError, match=r"unsolved after 2 steps, tol 1.0e-09; .* would leave this batch out"):
+        PublishedCG(tol=1e-9, max_steps=2)(found.T, found.u).backward(weight(found.u))
+    with pytest.raises(ValueError, match="tol must be"):
+        PublishedCG(tol=0)
+    with pytest.raises(ValueError, match="max_steps must be"):
+        PublishedCG(max_steps=0)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 import weakref
 from pathlib import Path
 
@@ -407,6 +408,13 @@ def test_an_iteration_that_runs_away_says_in_which_batch():
         train(small(rule=ImplicitDifferentiation(tol=1e-6, max_steps=1)))
 
 
+def test_rescaling_is_for_one_process(monkeypatch):
+    both = types.SimpleNamespace(world=2, rank=0, device=torch.device("cpu"))
+    monkeypatch.setattr(training, "Processes", lambda device: both)
+    with pytest.raises(ValueError, match="norm='rescaling' looks at the images of one process"):
+        train(small(batch_norm=False, norm="rescaling"))
+
+
 def test_running_out_of_memory_says_what_fits(monkeypatch):
     step = training._Training._step
     held = []
@@ -444,6 +452,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
 
 WORKER = """
 import sys
+import types
 from jfb_tutorial.recipes import recipe
 from jfb_tutorial.training import train
 train(
