@@ -88,11 +88,15 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
         {"solver": FixedPointIteration(tol=1e-4, max_steps=500)} if dataset == "cifar10" else {}
     )
     mnist = dataset == "mnist"
+
+    def kept(name: str) -> str:
+        return name if mnist and scale == "cpu" else ""
+
     spread = THREE if mnist else ONE  # the runs are short there
     short = {"epochs": 1} if scale == "cpu" else {}
     return (
-        runs("jfb", THREE, keeps="mnist.safetensors" if mnist and scale == "cpu" else ""),
-        runs("jfb-no-norm", keeps="mnist-no-norm.safetensors" if mnist and scale == "cpu" else "", **without),
+        runs("jfb", THREE, keeps=kept("mnist.safetensors")),
+        runs("jfb-no-norm", keeps=kept("mnist-no-norm.safetensors"), **without),
         runs("explicit", THREE, explicit=True),
         runs("jacobian", rule=CONVERGED, **without),
         runs("jacobian-batch-norm", spread, rule=CONVERGED),
@@ -101,7 +105,13 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
         # the adjoint solver of the paper's code, with and without the scaling of R that goes with it; Appendix E
         *(
             (
-                runs("jacobian-published", THREE, rule=PublishedCG(), norm="rescaling", **without),
+                runs(
+                    *("jacobian-published", THREE),
+                    keeps=kept("mnist-published.safetensors"),
+                    rule=PublishedCG(),
+                    norm="rescaling",
+                    **without,
+                ),
                 runs("jacobian-published-free", THREE, rule=PublishedCG(), **without),
                 runs("jfb-rescaling", norm="rescaling", **without),
                 runs("jfb-appendix-e", **APPENDIX_E, **short),

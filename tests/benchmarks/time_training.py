@@ -3,7 +3,7 @@
     python tests/benchmarks/time_training.py digits|mnist [--out FILE]
 
 A step is the forward pass with its solve, the backward pass, and Adam's step, in train mode, at the weights that JFB left in
-book/records, with a learning rate of zero. What is recorded is its time in units of the step with JFB, the median over the
+book/records (where R is scaled down, at those that such a run left), which it does not change. What is recorded is its time in units of the step with JFB, the median over the
 rounds; in a round every rule takes one step, on the same batch. `make timings` runs it.
 """
 
@@ -31,7 +31,7 @@ LABELS = {
     "digits": ("jfb", "exact", "neumann-6", "neumann-11", "npg-5-0.5", "upg-5-0.5", "explicit", "jfb-anderson"),
     "mnist": (
         *("jfb", "explicit", "jfb-appendix-e", "neumann-6", "neumann-11", "jacobian-batch-norm"),
-        *("jfb-no-norm", "jacobian-one-step", "jacobian"),
+        *("jfb-no-norm", "jacobian-published-free", "jacobian", "jfb-rescaling", "jacobian-published"),
     ),
 }
 
@@ -40,8 +40,10 @@ def training_step(recipe, images):
     """A function that takes a training step of a recipe each time it is called, with the next batch."""
     rule = {} if recipe.explicit else {"gradient": recipe.rule}
     network = architectures.build(recipe.network, **recipe.arguments, **rule, solver=recipe.solver).train()
-    file = BOOK / "records" / f"{recipe.dataset}{'' if recipe.batch_norm else '-no-norm'}.safetensors"
+    kind = "" if recipe.batch_norm else "-published" if recipe.norm == "rescaling" else "-no-norm"
+    file = BOOK / "records" / f"{recipe.dataset}{kind}.safetensors"
     checkpoints.restore(network, checkpoints.load(file)[0], file.name)
+    weights = [parameter.detach().clone() for parameter in network.R.parameters()]
     optimiser = torch.optim.Adam(network.parameters(), lr=0.0)
     numbers = count()
 
@@ -51,6 +53,9 @@ def training_step(recipe, images):
         optimiser.zero_grad()
         F.cross_entropy(network(as_input(part.images, network)), part.labels).backward()
         optimiser.step()
+        with torch.no_grad():
+            for parameter, weight in zip(network.R.parameters(), weights, strict=True):
+                parameter.copy_(weight)
 
     return step
 
