@@ -73,6 +73,7 @@ def _digits(label: str, seeds: range = FIVE, *, keeps: str = "", **changes) -> E
 
 
 CONVERGED = ImplicitDifferentiation(tol=1e-3)
+PUBLISHED = {"rule": PublishedCG(), "norm": "rescaling"}
 APPENDIX_E = {"lr": 1e-4, "solver": FixedPointIteration(tol=1e-4, max_steps=50)}  # for MNIST; the code has others
 OURS = {"epochs": 20, "lr": 2e-3, "schedule": "triangular", "crop": 2}  # for MNIST; set beforehand, not tuned
 
@@ -105,13 +106,7 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
         # the adjoint solver of the paper's code, with and without the scaling of R that goes with it; Appendix E
         *(
             (
-                runs(
-                    *("jacobian-published", THREE),
-                    keeps=kept("mnist-published.safetensors"),
-                    rule=PublishedCG(),
-                    norm="rescaling",
-                    **without,
-                ),
+                runs("jacobian-published", keeps=kept("mnist-published.safetensors"), **PUBLISHED, **without),
                 runs("jacobian-published-free", THREE, rule=PublishedCG(), **without),
                 runs("jfb-rescaling", norm="rescaling", **without),
                 runs("jfb-appendix-e", **APPENDIX_E, **short),
