@@ -60,10 +60,8 @@ class LatentBatchNorm2d(nn.BatchNorm2d):
 class Rescaling:
     """A hook for R that scales its weights down as the JFB paper's code does for its Jacobian-based networks.
 
-    Before the iteration of a training step, at u⁰ = 0, it draws ε and δ from a standard normal distribution, and compares
-    R(u⁰ + ε, q + δ) − R(u⁰, q + δ) with ε: the norms over the channels of a pixel, averaged over pixels and samples. Where the
-    ratio is above γ, all convolutions of R, with their biases, are multiplied by (γ / ratio)^(1/blocks). That is one random
-    direction, and a bound on its mean, not on the Lipschitz constant.
+    Before the iteration of a training step it measures `stretch` at u⁰ = 0. Where that is above γ, all convolutions of R, with
+    their biases, are multiplied by (γ / stretch)^(1/blocks).
 
     `R.register_forward_pre_hook(Rescaling(gamma))`, R of residual blocks `R.blocks`. In eval mode, and in a pass without a
     graph, it does nothing.
@@ -81,15 +79,30 @@ class Rescaling:
         # in training q has a graph while the iteration has none; only its first point is 0
         if not R.training or not q.requires_grad or torch.is_grad_enabled() or bool(u.any()):
             return
-        noise = torch.randn_like(u)
-        shifted = q + torch.randn_like(q)
-        ratio = (R.forward(u + noise, shifted) - R.forward(u, shifted)).norm(dim=1).mean() / noise.norm(dim=1).mean()
-        if ratio > self.gamma:
-            factor = (self.gamma / ratio) ** (1 / len(R.blocks))
+        stretch = self.stretch(R, u, q)
+        if stretch > self.gamma:
+            factor = (self.gamma / stretch) ** (1 / len(R.blocks))
             for module in R.modules():
                 if isinstance(module, nn.Conv2d):
                     for parameter in module.parameters(recurse=False):
                         parameter.mul_(factor)
+
+    @staticmethod
+    def stretch(R: nn.Module, u: Tensor, q: Tensor) -> Tensor:
+        """How much R stretches one random direction: the check (9) of the JFB paper's code, which compares it with γ.
+
+        ε and δ are standard normal; it is the norm of R(u + ε, q + δ) − R(u, q + δ) over that of ε, each over the channels of a
+        pixel and averaged over pixels and samples. Lipschitz constants can be much larger.
+
+        Args:
+            R: called as R.forward(u, q), in its mode.
+            u: `(batch, channels, height, width)`.
+            q: the same shape.
+        """
+        noise = torch.randn_like(u)
+        shifted = q + torch.randn_like(q)
+        difference = R.forward(u + noise, shifted) - R.forward(u, shifted)
+        return difference.norm(dim=1).mean() / noise.norm(dim=1).mean()
 
 
 def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> int:

@@ -56,6 +56,8 @@ NO_MATTER = {
     "7fe1b60df765431b": ("32227f29fe9ab7b4", lambda config: "per_sample=True" not in config["rule"]),
     # the class of the error when a batch does not fit into memory; new: PublishedCG, norm="rescaling"
     "32227f29fe9ab7b4": ("2cda98d53f5e7357", lambda config: True),
+    # Rescaling.stretch has a name
+    "2cda98d53f5e7357": ("e377e2c8c1c1739e", lambda config: True),
 }
 KEYS = ("config", "seed", "commit", "code", "versions", "device", "date", "epochs", "result")
 
