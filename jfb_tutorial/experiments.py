@@ -107,7 +107,7 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
         *(
             (
                 runs("jacobian-published", keeps=kept("mnist-published.safetensors"), **PUBLISHED, **without),
-                runs("jacobian-published-free", THREE, rule=PublishedCG(), **without),
+                runs("jacobian-published-free", THREE, rule=PublishedCG(), **short, **without),
                 runs("jfb-rescaling", norm="rescaling", **without),
                 runs("jfb-appendix-e", **APPENDIX_E, **short),
                 runs("jfb-appendix-e-lr", lr=APPENDIX_E["lr"], **short),
