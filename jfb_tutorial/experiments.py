@@ -93,16 +93,15 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
     def kept(name: str) -> str:
         return name if mnist and scale == "cpu" else ""
 
-    spread = THREE if mnist else ONE  # the runs are short there
     short = {"epochs": 1} if scale == "cpu" else {}
     return (
         runs("jfb", THREE, keeps=kept("mnist.safetensors")),
         runs("jfb-no-norm", keeps=kept("mnist-no-norm.safetensors"), **without),
         runs("explicit", THREE, explicit=True),
         runs("jacobian", rule=CONVERGED, **without),
-        runs("jacobian-batch-norm", spread, rule=CONVERGED),
-        runs("neumann-6", spread, rule=NeumannSeries(6)),
-        runs("neumann-11", spread, rule=NeumannSeries(11)),
+        runs("jacobian-batch-norm", THREE if mnist else ONE, rule=CONVERGED),
+        runs("neumann-6", rule=NeumannSeries(6)),
+        runs("neumann-11", rule=NeumannSeries(11)),
         # the adjoint solver of the paper's code, with and without the scaling of R that goes with it; Appendix E
         *(
             (
