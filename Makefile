@@ -1,7 +1,7 @@
 # make book       build the site into book/_build/html
 # make test       run every test, every notebook and the browser tests
 # make notebooks  run the notebooks again, in place
-# make records    make the records of training runs that are missing or old: on two cores 25 minutes for chapter 07's, two
+# make records    make the records of training runs that are missing or old: on two cores 25 minutes for chapter 07's, three
 #                 hours for chapter 08's, which needs MNIST in $JFB_DATA
 # make timings    measure again the times that the chapters quote
 # make benchmarks compare the package with a loop by hand and with TorchDEQ
