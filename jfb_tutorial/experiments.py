@@ -111,7 +111,7 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
                 runs("jfb-appendix-e", **APPENDIX_E, **short),
                 runs("jfb-appendix-e-lr", lr=APPENDIX_E["lr"], **short),
                 runs("jfb-appendix-e-tol", solver=APPENDIX_E["solver"], **short),
-                runs("jfb-augmented", **OURS),
+                runs("jfb-augmented", keeps=kept("mnist-augmented.safetensors"), **OURS),
             )
             if mnist
             else ()
