@@ -27,7 +27,7 @@ from ._adjoint import Operator, Tally, constant, counted_products, tallies, tall
 from ._checks import choice, damping, flag, integer, positive
 from ._jacobian import products
 from .iteration import eager, recorded, rows
-from .linear import METHODS, solve
+from .linear import METHODS, _ratio, solve
 
 __all__ = [
     "JFB",
@@ -190,23 +190,21 @@ class PublishedCG:
             for _ in range(self.max_steps):
                 p_J = p - transposed(p)
                 p_JJt = p_J - apply(p_J)
-                size = _dots(p, p_JJt)
-                alpha = torch.where(size == 0, 0.0, rho / torch.where(size == 0, 1.0, size))
+                alpha = _ratio(rho, _dots(p, p_JJt))
                 w, r = w + alpha * p, r - alpha * p_JJt
                 w_J = w - transposed(w)
                 missing = rows(w_J - apply(w_J) - b).norm(dim=1)
                 if bool((missing <= self.tol).all()):
                     break
                 rho, old = _dots(r, r), rho
-                p = r + torch.where(old == 0, 0.0, rho / torch.where(old == 0, 1.0, old)) * p
+                p = r + _ratio(rho, old) * p
             else:
                 raise RuntimeError(
                     f"conjugate gradients left {missing.max():.1e} unsolved after {self.max_steps} steps, tol {self.tol:.1e}; "
                     "the JFB paper's code would leave this batch out; ImplicitDifferentiation() has solvers that may do"
                 )
             for record in tallies:
-                size = rows(g).norm(dim=1)
-                left = rows(g - w_J).norm(dim=1) / torch.where(size > 0, size, 1.0)
+                left = _ratio(rows(g - w_J).norm(dim=1), rows(g).norm(dim=1))
                 record.residuals.append(max(left.tolist(), default=0.0))
             return w
 

@@ -58,6 +58,8 @@ NO_MATTER = {
     "32227f29fe9ab7b4": ("2cda98d53f5e7357", lambda config: True),
     # Rescaling.stretch has a name
     "2cda98d53f5e7357": ("e377e2c8c1c1739e", lambda config: True),
+    # PublishedCG divides by the function that the other solvers divide by
+    "e377e2c8c1c1739e": ("bd34f77d078b5a2d", lambda config: True),
 }
 KEYS = ("config", "seed", "commit", "code", "versions", "device", "date", "epochs", "result")
 

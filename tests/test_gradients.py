@@ -58,9 +58,12 @@ def dense(case: Problem, u: torch.Tensor):
     return torch.stack(J), torch.stack(M)
 
 
+def weight(u: torch.Tensor) -> torch.Tensor:
+    return torch.linspace(-1, 1, u.numel(), dtype=u.dtype).reshape(u.shape)
+
+
 def loss(u: torch.Tensor) -> torch.Tensor:
-    weights = torch.linspace(-1, 1, u.numel(), dtype=u.dtype).reshape(u.shape)
-    return (weights * u + 0.3 * (u - 0.1) ** 2).sum()
+    return (weight(u) * u + 0.3 * (u - 0.1) ** 2).sum()
 
 
 def cotangent(u: torch.Tensor) -> torch.Tensor:
@@ -629,10 +632,6 @@ def test_the_published_conjugate_gradients_step_by_step(steps):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
     left = max(((gi - w @ A).norm() / gi.norm()).item() for w, gi, A in _systems(dense_J, g, want))
     assert count.residuals == [pytest.approx(left)]
-
-
-def weight(u):
-    return torch.linspace(-1, 1, u.numel(), dtype=u.dtype).reshape(u.shape)
 
 
 def _systems(dense_J, g, ws):

@@ -452,7 +452,6 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
 
 WORKER = """
 import sys
-import types
 from jfb_tutorial.recipes import recipe
 from jfb_tutorial.training import train
 train(

@@ -3,8 +3,9 @@
     python tests/benchmarks/time_training.py digits|mnist [--out FILE]
 
 A step is the forward pass with its solve, the backward pass, and Adam's step, in train mode, at the weights that JFB left in
-book/records (where R is scaled down, at those that such a run left), which it does not change. What is recorded is its time in units of the step with JFB, the median over the
-rounds; in a round every rule takes one step, on the same batch. `make timings` runs it.
+book/records (where R is scaled down, at those that such a run left), which it does not change. What is recorded is its time
+in units of the step with JFB, the median over the rounds; in a round every rule takes one step, on the same batch.
+`make timings` runs it.
 """
 
 import argparse
@@ -26,7 +27,7 @@ BOOK = Path(__file__).resolve().parents[2] / "book"
 sys.path.insert(0, str(BOOK / "_ext"))
 from execute import provenance  # noqa: E402
 
-ROUNDS = {"digits": 40, "mnist": 40}
+ROUNDS = 40
 LABELS = {
     "digits": ("jfb", "exact", "neumann-6", "neumann-11", "npg-5-0.5", "upg-5-0.5", "explicit", "jfb-anderson"),
     "mnist": (
@@ -68,13 +69,12 @@ def main() -> None:
     torch.set_num_threads(1)
     images = data.load(options.dataset)
     recipes = {each.label: each.recipe for each in SUITES[options.dataset] if each.scale == "cpu"}
-    rounds = ROUNDS[options.dataset]
-    seconds = interleaved({label: training_step(recipes[label], images) for label in LABELS[options.dataset]}, rounds)
+    seconds = interleaved({label: training_step(recipes[label], images) for label in LABELS[options.dataset]}, ROUNDS)
     result = {
         "milliseconds_with_jfb": 1e3 * statistics.median(seconds["jfb"]),
         "ratio_to_jfb": ratios(seconds, "jfb"),
     }
-    config = {"rounds": rounds, "threads": 1, "batch": recipes["jfb"].batch, "dtype": "float32"}
+    config = {"rounds": ROUNDS, "threads": 1, "batch": recipes["jfb"].batch, "dtype": "float32"}
     path = options.out or BOOK / "timings" / f"{options.dataset}.json"
     path.write_text(
         json.dumps({"config": config, **provenance(), "result": result}, indent=1, ensure_ascii=False) + "\n"
