@@ -119,6 +119,51 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
     )
 
 
+FAST = {"epochs": 18, "batch": 250, "cutout": 0, "held_out": 1000, "compile": False}  # what one core does in two hours
+SHORT = {"epochs": 40, "compile": False, "probe": 0}  # compiling costs a minute, looking at T half a second an epoch
+ON_A_CORE = {"precision": "bfloat16", "channels_last": True, "held_out": 2000}
+ON_A_GPU = {"epochs": 30, "held_out": 5000, "probe": 0}
+ABLATIONS = {
+    "explicit": {"explicit": True},
+    # how the iteration is made
+    "tol-0.1": {"solver": FixedPointIteration(tol=1e-1, max_steps=20, relative=True)},
+    "tol-0.001": {"solver": FixedPointIteration(tol=1e-3, max_steps=20, relative=True)},
+    "5-steps": {"solver": FixedPointIteration(tol=1e-2, max_steps=5, relative=True, check_every=0)},
+    "every-step": {"norm": "every-step"},
+    # how it is trained
+    "adamw": {"optimiser": "adamw", "lr": 2e-3, "weight_decay": 5e-2},
+    "constant": {"schedule": "constant", "lr": 0.1},
+    "plain-images": {"flip": "none", "crop": 0, "cutout": 0},
+    "no-average": {"average": 0.0},
+    "no-smoothing": {"label_smoothing": 0.0},
+    # how it is computed
+    "float32": {"precision": "float32"},
+}
+"""What is taken out of our recipe for CIFAR-10, or replaced, one at a time."""
+
+
+def _fast(scale: str) -> tuple[Experiment, ...]:
+    """The runs of our network on CIFAR-10."""
+    base = {"cpu": ON_A_CORE, "full": ON_A_GPU}[scale]
+
+    def ablation(name: str, seeds: range, **changes) -> Experiment:
+        return Experiment(f"ablation-{name}", scale, recipe("cifar10", scale, **base | changes), seeds)
+
+    runs = [ablation("none", THREE)]
+    runs += [ablation(name, THREE if name == "explicit" else ONE, **changes) for name, changes in ABLATIONS.items()]
+    kept = "cifar10.safetensors"
+    if scale == "cpu":
+        return (Experiment("fast-jfb", "cpu", recipe("cifar10", "full", **FAST), ONE, kept), *runs)
+    for name, changes in {"eager": {"compile": False}, "channels-first": {"channels_last": False}}.items():
+        runs.append(ablation(name, ONE, **changes))
+    return (
+        Experiment("fast-jfb", "full", recipe("cifar10", "full"), THREE, kept),
+        Experiment("fast-short", "full", recipe("cifar10", "full", **SHORT), THREE),
+        Experiment("fast-explicit", "full", recipe("cifar10", "full", explicit=True), THREE),
+        *runs,
+    )
+
+
 SUITES: dict[str, tuple[Experiment, ...]] = {
     "digits": (
         # the rules
@@ -148,11 +193,7 @@ SUITES: dict[str, tuple[Experiment, ...]] = {
     ),
     "mnist": (*_paper("mnist", "cpu"), *_paper("mnist", "full")),
     "svhn": _paper("svhn", "full"),
-    "cifar10": (
-        *_paper("cifar10", "full", network="cifar10"),
-        Experiment("fast-jfb", "full", recipe("cifar10", "full"), THREE),
-        Experiment("fast-explicit", "full", recipe("cifar10", "full", explicit=True), THREE),
-    ),
+    "cifar10": (*_fast("cpu"), *_fast("full"), *_paper("cifar10", "full", network="cifar10")),
 }
 """The runs of a chapter, by data set."""
 
