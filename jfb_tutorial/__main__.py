@@ -1,8 +1,9 @@
-"""`python -m jfb_tutorial train | evaluate | data | reproduce | bench`: the package from a shell. `--help` after each says all."""
+"""`python -m jfb_tutorial train | evaluate | inspect | data | reproduce | bench`: the package from a shell. `--help` after each says all."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import sys
@@ -18,6 +19,7 @@ from .batches import generator
 from .curves import curves
 from .evaluation import as_input, evaluate
 from .experiments import SUITES, at_scale, missing, reproduce
+from .inspection import inspect
 from .recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
 from .timing import step_times
 from .training import train
@@ -81,6 +83,15 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--dataset", help="by default the one that it was trained on")
     made.add_argument("--split", default="test", choices=("train", "test"))
     made.add_argument("--solver", help="as in Python; by default the one of its recipe")
+    made.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
+
+    made = command("inspect", _inspect, "What an implicit network answers after each step of its iteration.")
+    made.add_argument("checkpoint", type=Path)
+    made.add_argument("--dataset", help="by default the one that it was trained on")
+    made.add_argument("--split", default="test", choices=("train", "test"))
+    made.add_argument("--steps", type=int, default=40, help="steps of the iteration (40)")
+    made.add_argument("--tol", type=float, default=1e-2, help="relative tolerance by which steps are counted (1e-2)")
+    made.add_argument("--out", type=Path, metavar="FILE", help="write what was seen, with its provenance, as JSON")
     made.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
 
     made = command("data", _data, "Say which data are there, and fetch what is missing.")
@@ -164,6 +175,27 @@ def _evaluate(options: argparse.Namespace) -> None:
             f"recorded: accuracy {100 * recorded['test_accuracy']:.2f}%, on {about['device']}, "
             f"torch {about['versions']['torch']}, {about['date']}, commit {about['commit']}"
         )
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    network = checkpoints.load_network(options.checkpoint)
+    _, about = checkpoints.load(options.checkpoint)
+    images = data.load(options.dataset or about["recipe"]["dataset"], options.split)
+    network.to(_device(options))
+    summary = inspect(network, images, steps=options.steps, tol=options.tol).summary()
+    print(f"{images}\n\nsteps  accuracy  confidence  images whose class is still to change")
+    for row in summary["after"]:
+        if row["steps"] <= 10 or row["steps"] == options.steps:
+            print(
+                f"{row['steps']:5}  {100 * row['accuracy']:7.2f}%  {100 * row['confidence']:9.2f}%  {row['still_to_change']:,}"
+            )
+    print(f"\nsteps to a relative residual of {options.tol:g}    images    right in the end")
+    for row in summary["needed"]:
+        print(f"{row['steps'] or 'never':>38}  {row['images']:8,}  {100 * row['right'] / row['images']:14.2f}%")
+    if options.out:
+        about = {"checkpoint": options.checkpoint.name, "digest": checkpoints.digest(options.checkpoint)}
+        found = {"split": options.split, **about, **records.provenance(_device(options)), "result": summary}
+        checkpoints.write(options.out, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _data(options: argparse.Namespace) -> None:

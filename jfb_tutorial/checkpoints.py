@@ -21,7 +21,7 @@ from .architectures import build
 from .network import ImplicitNetwork
 from .recipes import Recipe
 
-__all__ = ["load", "load_network", "restore", "save", "save_network", "write"]
+__all__ = ["digest", "load", "load_network", "restore", "save", "save_network", "write"]
 
 FORMAT = "jfb_tutorial 1"
 
@@ -78,7 +78,11 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict]:
         FileNotFoundError: there is no such file.
         ValueError: it is truncated or altered, or not a checkpoint of this package.
     """
-    path = Path(path)
+    tensors, text = _read(Path(path))
+    return tensors, json.loads(text)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}; `train --out DIR` leaves DIR/model.safetensors")
     try:
@@ -91,7 +95,16 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict]:
         raise ValueError(f"{path} was not written by this package (format {header.get('format')!r}, not {FORMAT!r})")
     if _digest(tensors, header.get("about", "")) != header.get("digest"):
         raise ValueError(f"{path} was altered after it was written: its digest does not fit; take another copy of it")
-    return tensors, json.loads(header["about"])
+    return tensors, header["about"]
+
+
+def digest(path: Path | str) -> str:
+    """What tells a checkpoint from every other: the digest of its tensors and of what they belong to.
+
+    Raises:
+        FileNotFoundError, ValueError: as for `load`.
+    """
+    return _digest(*_read(Path(path)))
 
 
 def save_network(path: Path, network: ImplicitNetwork, recipe: Recipe, **about) -> None:

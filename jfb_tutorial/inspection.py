@@ -1,0 +1,122 @@
+"""How an implicit network comes to its answers: what it would say after each step of the iteration, image by image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ._checks import integer, positive
+from .data import Images
+from .evaluation import as_input, full_precision
+from .iteration import sample_norm
+from .network import ImplicitNetwork
+
+__all__ = ["Inspection", "inspect"]
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What `inspect` saw. Row k of a table is about u_(k+1) = T(u_k), from u_0 = 0; the explicit twin stops at the first row.
+
+    Attributes:
+        labels: `(N,)`, the class of each image.
+        predictions: `(steps, N)`, the class that S reads from the iterate.
+        confidence: `(steps, N)`, the probability that it gives to this class.
+        residuals: `(steps, N)`, ‖u_k − u_(k−1)‖₂ / ‖u_k‖₂.
+        tol: the relative tolerance.
+    """
+
+    labels: Tensor
+    predictions: Tensor
+    confidence: Tensor
+    residuals: Tensor
+    tol: float
+
+    @property
+    def steps(self) -> Tensor:
+        """`(N,)`, the evaluations of T until the residual of an image first meets the tolerance; 0 if it never does."""
+        met = self.residuals <= self.tol
+        return torch.where(met.any(dim=0), met.to(torch.int8).argmax(dim=0) + 1, 0)
+
+    @property
+    def right(self) -> Tensor:
+        """`(steps, N)`, whether the class read is the image's."""
+        return self.predictions == self.labels
+
+    def summary(self) -> dict:
+        """What is worth keeping, as JSON has it.
+
+        `after`: for each number of steps, the accuracy in [0, 1], the mean confidence, and the number of images whose class is
+        another one than after the last step; `needed`: for each number of steps that images need to meet the tolerance, how
+        many these are and how many of them are classified rightly in the end, under 0 those that miss it.
+        """
+        after = [
+            {
+                "steps": number,
+                "accuracy": right.double().mean().item(),
+                "confidence": confidence.double().mean().item(),
+                "still_to_change": int((classes != self.predictions[-1]).sum()),
+            }
+            for number, (right, confidence, classes) in enumerate(
+                zip(self.right, self.confidence, self.predictions, strict=True), 1
+            )
+        ]
+        needed = []
+        for number in self.steps.unique().tolist():
+            mine = self.steps == number
+            needed.append({"steps": number, "images": int(mine.sum()), "right": int(self.right[-1][mine].sum())})
+        return {"images": len(self.labels), "tol": self.tol, "after": after, "needed": needed}
+
+
+@torch.no_grad()
+def inspect(
+    network: ImplicitNetwork, data: Images, *, steps: int = 40, tol: float = 1e-2, batch: int = 400
+) -> Inspection:
+    """Iterate from zero on each image, and read the answer after every step; in eval mode, without TF32.
+
+    Args:
+        network: left as it was; its solver and its rule are not used.
+        data: on the network's device or not.
+        steps: evaluations of T, at least 1.
+        tol: relative tolerance, > 0, by which `Inspection.steps` counts.
+        batch: images at a time.
+
+    Raises:
+        TypeError, ValueError: bad settings; no images.
+        FloatingPointError: an iteration left the finite numbers.
+    """
+    integer("steps", steps, 1, "40 is the default")
+    integer("batch", batch, 1, "400 is the default")
+    positive("tol", tol, "1e-2 is the tolerance in training")
+    if not len(data):
+        raise ValueError("data must hold at least one image, got none")
+    modes = [(module, module.training) for module in network.modules()]
+    parts = []
+    try:
+        network.eval()
+        with full_precision():
+            for begin in range(0, len(data), batch):
+                q = network.Q(as_input(data.images[begin : begin + batch], network))
+                parts.append(_followed(network, q, steps))
+    finally:
+        for module, training in modes:
+            module.training = training
+    predictions, confidence, residuals = (torch.cat(tables, dim=1).cpu() for tables in zip(*parts, strict=True))
+    return Inspection(data.labels.cpu(), predictions, confidence, residuals, tol)
+
+
+def _followed(network: ImplicitNetwork, q: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Classes, their probabilities and residuals after each step, `(steps, batch)` each."""
+    u, rows = torch.zeros_like(q), []
+    for number in range(1, steps + 1):
+        v = network.R(u, q)
+        size = sample_norm(v)
+        residual = torch.where(size > 0, sample_norm(v, u) / size, 0.0)
+        if not residual.isfinite().all():
+            raise FloatingPointError(f"the iteration leaves the finite numbers at step {number}; is T a contraction?")
+        sure, classes = network.S(v).float().softmax(dim=1).max(dim=1)
+        rows.append((classes, sure, residual))
+        u = v
+    return tuple(torch.stack(column) for column in zip(*rows, strict=True))
