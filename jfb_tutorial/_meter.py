@@ -88,6 +88,8 @@ def _largest_ratio(network: ImplicitNetwork) -> Tensor:
     if type(solver) is not FixedPointIteration or solver.check_every != 1:
         return nothing
     residuals = torch.linalg.vector_norm(last.residuals, dim=1)
-    rounding = 10 * torch.finfo(last.u.dtype).eps * torch.linalg.vector_norm(last.u.float())
+    # low precision adds up in float32 and rounds the result, so that its residuals are good down to about one ulp
+    ulps = 10 if torch.finfo(last.u.dtype).bits >= 32 else 1
+    rounding = ulps * torch.finfo(last.u.dtype).eps * torch.linalg.vector_norm(last.u.float())
     ratios = residuals[1:] / residuals[:-1]
     return torch.cat([torch.where(residuals[1:] > rounding, ratios, nothing), nothing[None]]).max()

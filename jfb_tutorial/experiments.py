@@ -37,7 +37,8 @@ class Experiment:
         scale: as for `recipes.recipe`.
         recipe: with seed 0.
         seeds: of the runs.
-        keeps: the name of a file for the trained network of seed 0, beside its record; "" keeps none.
+        keeps: the name of a file for the trained network of seed 0, beside its record, which then has a copy of the same name, as
+            `mnist.safetensors` and `mnist.json`; "" keeps none.
     """
 
     label: str
@@ -306,6 +307,7 @@ def reproduce(
             continue
         if experiment.keeps and seed == 0:
             write(folder / experiment.keeps, (under_way / "model.safetensors").read_bytes())
+            write((folder / experiment.keeps).with_suffix(".json"), (under_way / "record.json").read_bytes())
         write(folder / experiment.file(seed), (under_way / "record.json").read_bytes())
         (folder / "failed" / experiment.file(seed)).unlink(missing_ok=True)
         shutil.rmtree(under_way)

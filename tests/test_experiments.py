@@ -69,6 +69,7 @@ def test_a_suite_keeps_the_trained_network_it_is_asked_to_keep(tiny, tmp_path, m
     network = checkpoints.load_network(tmp_path / "kept.safetensors")
     found = evaluate(network, data.load("digits", "test"))
     assert found.accuracy == records.read(tmp_path / "digits-jfb-smoke-0.json")["result"]["test_accuracy"]
+    assert (tmp_path / "kept.json").read_text() == (tmp_path / "digits-jfb-smoke-0.json").read_text()
     assert not list(missing("digits", tmp_path))
     (tmp_path / "kept.safetensors").unlink()
     assert [(seed, why) for _, seed, why in missing("digits", tmp_path)] == [(0, "its trained network is not there")]
@@ -169,7 +170,7 @@ def test_file_names_are_those_of_one_experiment_each():
 
 def test_every_record_of_the_book_is_of_its_experiment_and_in_the_ledger(site):
     page = (site / "reproductions.html").read_text()
-    for path in sorted((BOOK / "records").glob("*.json")):
+    for path in sorted((BOOK / "records").glob("*-*-*-[0-9].json")):
         record = records.read(path)
         (experiment,) = (
             each for suite in SUITES.values() for each in suite if path.name in [each.file(seed) for seed in each.seeds]
@@ -186,6 +187,23 @@ def test_every_record_of_the_book_is_of_its_experiment_and_in_the_ledger(site):
         assert "with changes" not in failure["commit"], path.name
         assert path.name.rpartition("-")[0] in page, path.name
     assert "Every record of this book" in page
+
+
+def test_every_kept_network_has_its_record_beside_it():
+    files = {path.name for path in (BOOK / "records").glob("*.safetensors")}
+    assert files == {each.keeps for suite in SUITES.values() for each in suite if each.keeps}
+    for name in files:
+        beside = records.read((BOOK / "records" / name).with_suffix(".json"))
+        _, about = checkpoints.load(BOOK / "records" / name)
+        assert about["recipe"] == beside["config"], name
+        assert about["result"] == beside["result"], name
+        same = [each for suite in SUITES.values() for each in suite if each.keeps == name]
+        assert any(
+            (BOOK / "records" / each.file(0)).is_file()
+            and (BOOK / "records" / each.file(0)).read_text()
+            == (BOOK / "records" / name).with_suffix(".json").read_text()
+            for each in same
+        ), name
 
 
 def test_the_network_of_chapter_07_reproduces_its_record():

@@ -72,6 +72,8 @@ def answer(row: dict) -> tuple[str, str, str]:
     command = f"python -m jfb_tutorial reproduce {runs['dataset']} --only {runs['label']}"
     if "to" in runs:
         command += f" {runs['to']}"
+    if experiment.scale == "full" and any(each.scale == "cpu" for each in experiments.SUITES[runs["dataset"]]):
+        command += " --scale full"
     if ours is None:
         failures = [seed for seed in experiment.seeds if experiment.failure(RECORDS, seed)]
         if failures:
@@ -139,7 +141,7 @@ def all_records() -> list[nodes.Node]:
                 body.append([[nodes.literal(text=name)], [nodes.Text("failed")], [nodes.Text(seeds)], [source]])
             if not paths:
                 continue
-            known |= set(paths)
+            known |= {*paths, *([(RECORDS / experiment.keeps).with_suffix(".json")] if experiment.keeps else [])}
             made = [records.read(path) for path in paths]
             accuracies = [100 * record["result"]["test_accuracy"] for record in made]
             body.append(

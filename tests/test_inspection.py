@@ -1,0 +1,113 @@
+"""What a network answers after each step of its iteration."""
+
+import json
+
+import pytest
+import torch
+
+from jfb_tutorial import architectures, checkpoints, data
+from jfb_tutorial.__main__ import main
+from jfb_tutorial.evaluation import evaluate
+from jfb_tutorial.inspection import Inspection, inspect
+from jfb_tutorial.recipes import recipe
+from jfb_tutorial.solvers import FixedPointIteration
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", "test")[:60]
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return architectures.digits().train()
+
+
+@pytest.mark.parametrize("steps", [1, 3, 8])
+def test_the_answer_after_k_steps_is_that_of_an_iteration_of_k_steps(network, digits, steps):
+    found = inspect(network, digits, steps=8, batch=25)
+    assert found.predictions.shape == found.confidence.shape == found.residuals.shape == (8, 60)
+    # the solver returns u_k, and JFB takes one step more
+    solver = FixedPointIteration(max_steps=steps - 1, check_every=0) if steps > 1 else None
+    if solver is None:
+        twin = architectures.digits(explicit=True)
+        twin.load_state_dict(network.state_dict())
+        assert found.right[0].double().mean().item() == evaluate(twin, digits).accuracy
+        assert torch.equal(found.predictions[0], evaluate(twin, digits).predictions)
+    else:
+        answer = evaluate(network, digits, solver=solver)
+        assert torch.equal(found.predictions[steps - 1], answer.predictions)
+
+
+def test_steps_are_those_of_the_solver(network, digits):
+    found = inspect(network, digits, steps=30, tol=1e-3)
+    network.eval()
+    with torch.no_grad():
+        network.solver = FixedPointIteration(tol=1e-3, max_steps=30, relative=True)
+        last = network.solve(digits.images.float() / 255)
+    network.train()
+    assert torch.equal(found.steps, last.steps)
+    assert torch.allclose(found.residuals[0], torch.ones(60))  # from zero the first step is all there is
+
+
+def test_the_network_is_left_as_it_was(network, digits):
+    network.Q.eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    modes = [module.training for module in network.modules()]
+    inspect(network, digits, steps=2)
+    assert [module.training for module in network.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    network.train()
+
+
+def test_a_summary_by_hand():
+    found = Inspection(
+        labels=torch.tensor([0, 1, 2]),
+        predictions=torch.tensor([[0, 2, 0], [0, 1, 1], [0, 1, 1]]),
+        confidence=torch.tensor([[0.5, 0.5, 0.5], [0.9, 0.9, 0.6], [1.0, 1.0, 0.7]]),
+        residuals=torch.tensor([[1.0, 1.0, 1.0], [0.01, 0.1, 0.5], [0.02, 0.01, 0.5]]),
+        tol=0.01,
+    )
+    assert found.steps.tolist() == [2, 3, 0]
+    summary = found.summary()
+    assert summary["images"] == 3
+    assert [row["accuracy"] for row in summary["after"]] == pytest.approx([1 / 3, 2 / 3, 2 / 3])
+    assert [row["still_to_change"] for row in summary["after"]] == [2, 0, 0]
+    assert summary["after"][2]["confidence"] == pytest.approx(0.9)
+    assert summary["needed"] == [
+        {"steps": 0, "images": 1, "right": 0},
+        {"steps": 2, "images": 1, "right": 1},
+        {"steps": 3, "images": 1, "right": 1},
+    ]
+
+
+def test_bad_input(network, digits):
+    for settings, words in (({"steps": 0}, "steps"), ({"batch": 0}, "batch"), ({"tol": -1.0}, "tol")):
+        with pytest.raises(ValueError, match=words):
+            inspect(network, digits, **settings)
+    with pytest.raises(ValueError, match="at least one image"):
+        inspect(network, digits[:0])
+
+
+def test_an_iteration_that_runs_away_says_so(digits):
+    torch.manual_seed(0)
+    network = architectures.digits(batch_norm=False, gamma=50.0)
+    with pytest.raises(FloatingPointError, match="leaves the finite numbers at step"):
+        inspect(network, digits, steps=100)
+
+
+def test_from_a_shell(network, tmp_path, capsys):
+    file = tmp_path / "network.safetensors"
+    checkpoints.save_network(file, network, recipe("digits", "smoke"))
+    assert main(["inspect", str(file), "--steps", "5", "--out", str(tmp_path / "seen.json")]) == 0
+    shown = capsys.readouterr().out
+    seen = json.loads((tmp_path / "seen.json").read_text())
+    accuracy = evaluate(
+        network, data.load("digits", "test"), solver=FixedPointIteration(max_steps=4, check_every=0)
+    ).accuracy
+    assert seen["result"]["after"][4]["accuracy"] == pytest.approx(accuracy)
+    assert f"{100 * accuracy:.2f}%" in shown
+    assert seen["digest"] == checkpoints.digest(file)
+    assert {"commit", "versions", "device", "date"} <= set(seen)
+    assert main(["inspect", str(tmp_path / "none.safetensors")]) == 1
