@@ -19,7 +19,7 @@ from .batches import generator
 from .curves import curves
 from .evaluation import as_input, evaluate
 from .experiments import SUITES, at_scale, missing, reproduce
-from .inspection import inspect
+from .inspection import extremes, inspect
 from .recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
 from .timing import step_times
 from .training import train
@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--steps", type=int, default=40, help="steps of the iteration (40)")
     made.add_argument("--tol", type=float, default=1e-2, help="relative tolerance by which steps are counted (1e-2)")
     made.add_argument("--out", type=Path, metavar="FILE", help="write what was seen, with its provenance, as JSON")
+    made.add_argument("--picture", type=Path, metavar="FILE", help="draw the images that are quickest, and slowest")
     made.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
 
     made = command("data", _data, "Say which data are there, and fetch what is missing.")
@@ -182,7 +183,8 @@ def _inspect(options: argparse.Namespace) -> None:
     _, about = checkpoints.load(options.checkpoint)
     images = data.load(options.dataset or about["recipe"]["dataset"], options.split)
     network.to(_device(options))
-    summary = inspect(network, images, steps=options.steps, tol=options.tol).summary()
+    seen = inspect(network, images, steps=options.steps, tol=options.tol)
+    summary = seen.summary()
     print(f"{images}\n\nsteps  accuracy  confidence  images whose class is still to change")
     for row in summary["after"]:
         if row["steps"] <= 10 or row["steps"] == options.steps:
@@ -192,6 +194,8 @@ def _inspect(options: argparse.Namespace) -> None:
     print(f"\nsteps to a relative residual of {options.tol:g}    images    right in the end")
     for row in summary["needed"]:
         print(f"{row['steps'] or 'never':>38}  {row['images']:8,}  {100 * row['right'] / row['images']:14.2f}%")
+    if options.picture:
+        extremes(seen, images, after=min(5, options.steps)).savefig(options.picture, metadata={"Software": None})
     if options.out:
         about = {"checkpoint": options.checkpoint.name, "digest": checkpoints.digest(options.checkpoint)}
         found = {"split": options.split, **about, **records.provenance(_device(options)), "result": summary}

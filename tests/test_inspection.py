@@ -8,7 +8,7 @@ import torch
 from jfb_tutorial import architectures, checkpoints, data
 from jfb_tutorial.__main__ import main
 from jfb_tutorial.evaluation import evaluate
-from jfb_tutorial.inspection import Inspection, inspect
+from jfb_tutorial.inspection import Inspection, extremes, inspect
 from jfb_tutorial.recipes import recipe
 from jfb_tutorial.solvers import FixedPointIteration
 
@@ -90,6 +90,24 @@ def test_bad_input(network, digits):
         inspect(network, digits[:0])
 
 
+def test_the_quickest_and_the_slowest_are_shown(network, digits):
+    found = inspect(network, digits, steps=6)
+    order = found.residuals[2].argsort(stable=True)
+    figure = extremes(found, digits, after=3)
+    shown = [ax.images[0].get_array() for ax in figure.axes]
+    assert len(shown) == 16
+    assert torch.equal(torch.as_tensor(shown[0]), digits.images[order[0], 0])
+    assert torch.equal(torch.as_tensor(shown[-1]), digits.images[order[-1], 0])
+    for ax, index in zip(figure.axes, torch.cat([order[:8], order[-8:]]).tolist(), strict=True):
+        assert ax.get_title().startswith(digits.classes[digits.labels[index]])
+        assert ("(" in ax.get_title()) != bool(found.right[-1][index])
+    for settings, words in (({"after": 7}, "at most the 6 steps"), ({"after": 0}, "after")):
+        with pytest.raises(ValueError, match=words):
+            extremes(found, digits, **settings)
+    with pytest.raises(ValueError, match="sixteen"):
+        extremes(inspect(network, digits[:9], steps=6), digits[:9])
+
+
 def test_an_iteration_that_runs_away_says_so(digits):
     torch.manual_seed(0)
     network = architectures.digits(batch_norm=False, gamma=50.0)
@@ -100,7 +118,22 @@ def test_an_iteration_that_runs_away_says_so(digits):
 def test_from_a_shell(network, tmp_path, capsys):
     file = tmp_path / "network.safetensors"
     checkpoints.save_network(file, network, recipe("digits", "smoke"))
-    assert main(["inspect", str(file), "--steps", "5", "--out", str(tmp_path / "seen.json")]) == 0
+    assert (
+        main(
+            [
+                "inspect",
+                str(file),
+                "--steps",
+                "5",
+                "--out",
+                str(tmp_path / "seen.json"),
+                "--picture",
+                str(tmp_path / "seen.png"),
+            ]
+        )
+        == 0
+    )
+    assert (tmp_path / "seen.png").stat().st_size > 1000
     shown = capsys.readouterr().out
     seen = json.loads((tmp_path / "seen.json").read_text())
     accuracy = evaluate(
