@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("checkpoint", type=Path)
     made.add_argument("--dataset", help="by default the one that it was trained on")
     made.add_argument("--split", default="test", choices=("train", "test"))
-    made.add_argument("--steps", type=int, default=40, help="steps of the iteration (40)")
+    made.add_argument("--steps", type=int, default=20, help="steps of the iteration (20)")
     made.add_argument("--tol", type=float, default=1e-2, help="relative tolerance by which steps are counted (1e-2)")
     made.add_argument("--out", type=Path, metavar="FILE", help="write what was seen, with its provenance, as JSON")
     made.add_argument("--picture", type=Path, metavar="FILE", help="draw the images that are quickest, and slowest")

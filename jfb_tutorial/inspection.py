@@ -75,7 +75,7 @@ class Inspection:
 
 @torch.no_grad()
 def inspect(
-    network: ImplicitNetwork, data: Images, *, steps: int = 40, tol: float = 1e-2, batch: int = 400
+    network: ImplicitNetwork, data: Images, *, steps: int = 20, tol: float = 1e-2, batch: int = 400
 ) -> Inspection:
     """Iterate from zero on each image, and read the answer after every step; in eval mode, without TF32.
 
@@ -90,7 +90,7 @@ def inspect(
         TypeError, ValueError: bad settings; no images.
         FloatingPointError: an iteration left the finite numbers.
     """
-    integer("steps", steps, 1, "40 is the default")
+    integer("steps", steps, 1, "20 is the default")
     integer("batch", batch, 1, "400 is the default")
     positive("tol", tol, "1e-2 is the tolerance in training")
     if not len(data):

@@ -7,16 +7,22 @@ a table. `core.js` has what all explorers share, `core.css` their look; one more
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
 
-from .._checks import flag, integer
+import torch
+from torch import Tensor
 
-__all__ = ["Explorer", "cobweb", "contraction", "descent", "phantom"]
+from .._checks import flag, integer
+from ..network import ImplicitNetwork
+from ._program import Numbers, program
+
+__all__ = ["Explorer", "cobweb", "contraction", "descent", "equilibrium", "phantom"]
 
 
 _ALIVE = "The figure answers to the hand where its script runs: on the web page, or after this cell has run."
@@ -36,7 +42,7 @@ class Explorer:
     name: str
     label: str
     words: str
-    parameters: Mapping[str, float | bool]
+    parameters: Mapping[str, object]
 
     def __repr__(self) -> str:
         return f"{self.label}\n{self.words}"
@@ -117,6 +123,56 @@ def contraction(re: float = 0.6, im: float = 0.5, c: float = 0.0, steps: int = 2
         "is false: with ρ below 1 and γ above 1 the distance may first grow many times over before it shrinks. "
         + _ALIVE,
         parameters=parameters,
+    )
+
+
+def equilibrium(network: ImplicitNetwork, images: Tensor, classes: Sequence[str], *, tol: float = 1e-2) -> Explorer:
+    """A trained network that runs in the page: its iteration on a picture, step by step, and what it answers after each.
+
+    The reader goes through `images`, or brings a file, which stays in the browser. The weights are rounded to 8 bits each, a
+    byte a parameter, so that the page stays small. The network is as in eval mode.
+
+    Args:
+        network: of `architectures.fast_cifar10`, or one of the same kinds of layers.
+        images: `(N, 3, 32, 32)`, uint8, at least one.
+        classes: their names, in the order of the logits.
+        tol: relative tolerance, drawn as a line.
+
+    Raises:
+        TypeError, ValueError: the images are not such, there are not as many names as logits, or a layer of the network is one
+            that the page cannot run; the message names it.
+    """
+    if images.dtype != torch.uint8 or images.shape[1:] != (3, 32, 32) or not len(images):
+        raise ValueError(
+            f"images must be of the shape (N, 3, 32, 32) and uint8, got {tuple(images.shape)} of {images.dtype}"
+        )
+    numbers = Numbers()
+    layers = {part: program(getattr(network, part), numbers) for part in "QRS"}
+    if len(classes) != layers["S"][-1]["outer"]:
+        raise ValueError(f"classes must be {layers['S'][-1]['outer']} names, got {len(classes)}")
+
+    def text(content: bytes) -> str:
+        return base64.b64encode(bytes(content)).decode()
+
+    return Explorer(
+        "equilibrium",
+        label="Equilibrium explorer: a trained implicit network, step by step",
+        words="A trained network runs in this page. It iterates on a picture from zero to the fixed point; the figure shows how "
+        "far each step moves, how far each place of the latent image still is from where it ends, and which class the network "
+        "would name if it stopped there. " + _ALIVE,
+        parameters={
+            "classes": list(classes),
+            "pictures": text(images.cpu().contiguous().numpy().tobytes()),
+            "count": len(images),
+            "tol": tol,
+            "network": {
+                **layers,
+                "entering": network.R.entering,
+                "leaving": network.R.leaving,
+                "integers": text(numbers.integers),
+                "floats": text(numbers.floats),
+            },
+        },
     )
 
 

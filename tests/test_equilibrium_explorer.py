@@ -1,0 +1,171 @@
+"""The equilibrium explorer: a trained network that runs in a page, opened from disk with the network cut."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, grave_violations, number, slider, words
+from PIL import Image
+from torch import nn
+
+from jfb_tutorial import architectures, checkpoints, data, explorers
+from jfb_tutorial.explorers._program import Numbers, program
+from jfb_tutorial.inspection import inspect
+
+CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def network():
+    return checkpoints.load_network(ROOT / "book" / "records" / "cifar10.safetensors")
+
+
+@pytest.fixture(scope="module")
+def images():
+    y, x = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    waves = torch.stack([y * 8, x * 8, 255 - y * 4]).to(torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(256, (3, 32, 32), generator=generator, dtype=torch.uint8)
+    return torch.stack([waves, noise, torch.full((3, 32, 32), 90, dtype=torch.uint8)])
+
+
+def followed(network, images):
+    labels = torch.zeros(len(images), dtype=torch.long)
+    return inspect(network, data.Images("mine", images, labels, tuple(CLASSES)), steps=STEPS)
+
+
+def ready(figure):
+    figure.page.wait_for_selector('.jfb-explorer[data-busy="no"]', timeout=120_000)
+    return figure
+
+
+def rows(figure):
+    """The table: k, answer, probability, residual, distance."""
+    return figure.evaluate(
+        "(f) => [...f.querySelectorAll('tbody tr')].map((r) => [...r.children].map((c) => c.textContent))"
+    )
+
+
+def agrees(figure, found, image):
+    shown = rows(figure)
+    assert [int(row[0]) for row in shown] == list(range(STEPS + 1))
+    for k in range(1, STEPS + 1):
+        sure = found.confidence[k - 1, image].item()
+        assert abs(int(shown[k][2].removesuffix(" %")) - 100 * sure) < 4, k  # weights of 8 bits
+        if sure > 0.55:
+            assert shown[k][1] == CLASSES[found.predictions[k - 1, image]], k
+    residuals = [number(row[3]) for row in shown[1:]]
+    assert np.allclose(np.log10(residuals[:8]), found.residuals[:8, image].log10().numpy(), atol=0.06)
+
+
+def test_the_page_computes_what_the_package_does(network, images, show_explorers):
+    found = followed(network, images)
+    figure = ready(show_explorers(explorers.equilibrium(network, images, CLASSES)))
+    agrees(figure, found, 0)
+    for image in (1, 2, 0):
+        figure.get_by_role("button", name="Next picture").click()
+        ready(figure)
+        agrees(figure, found, image)
+
+
+def test_any_network_of_these_layers(images, show_explorers):
+    """Other widths, a damping that enters, random statistics: none of the numbers is that of the trained network."""
+    torch.manual_seed(0)
+    network = architectures.fast_cifar10(gamma=0.8)
+    network.R.entering = 0.7
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.3, 0.3)
+            module.running_var.uniform_(0.5, 2)
+            if module.affine:
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.uniform_(module.bias, -0.5, 0.5)
+    figure = ready(show_explorers(explorers.equilibrium(network.eval(), images, CLASSES)))
+    agrees(figure, followed(network, images), 0)
+
+
+def test_steps_by_the_keyboard(network, images, show_explorers):
+    figure = ready(show_explorers(explorers.equilibrium(network, images, CLASSES)))
+    shown = rows(figure)
+    steps = slider(figure, "steps")
+    assert steps.input_value() == "1"
+    steps.press("Home")
+    assert "before the first step" in words(figure)
+    assert shown[0][1] in words(figure)
+    steps.press("End")
+    assert f"After 12 steps the network says “{shown[12][1]}” ({shown[12][2]})" in words(figure)
+    width = figure.locator(".jfb-first").evaluate(
+        "(bar) => bar.getBoundingClientRect().width / bar.parentNode.clientWidth"
+    )
+    assert abs(100 * width - int(shown[12][2].removesuffix(" %"))) < 1
+    steps.press("ArrowLeft")
+    assert "After 11 steps" in words(figure)
+    figure.get_by_role("button", name="Start over").click()
+    assert steps.input_value() == "0"
+
+
+def test_a_picture_of_the_reader(network, images, show_explorers, tmp_path):
+    figure = ready(show_explorers(explorers.equilibrium(network, images, CLASSES)))
+    before = rows(figure)
+    # the middle square is the second picture: the frame to its sides is cut away
+    wide = np.zeros((32, 48, 3), dtype=np.uint8)
+    wide[:, 8:40] = images[1].permute(1, 2, 0).numpy()
+    content = io.BytesIO()
+    Image.fromarray(wide).save(content, "png")
+    bring = figure.locator('input[type="file"]')
+    assert figure.get_by_label("Your own picture").count() == 1
+    bring.set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": content.getvalue()})
+    figure.page.wait_for_function(
+        "(old) => JSON.stringify([...document.querySelectorAll('tbody tr')].map((r) => r.textContent)) !== old",
+        arg=json.dumps(["".join(row) for row in before], ensure_ascii=False),
+        timeout=120_000,
+    )
+    agrees(ready(figure), followed(network, images), 1)
+    bring.set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": b"no picture"})
+    figure.page.wait_for_function("document.querySelector('.jfb-words').textContent.includes('cannot read that file')")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_for_everybody(network, images, show_explorers, dark):
+    figure = ready(show_explorers(explorers.equilibrium(network, images, CLASSES), width=375, dark=dark))
+    assert not grave_violations(figure.page)
+    assert figure.page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+def test_without_a_script(network, images, words_without_script):
+    assert "iterates on a picture from zero" in words_without_script(explorers.equilibrium(network, images, CLASSES))
+
+
+def test_it_stays_small(network, images):
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    assert len(explorers.equilibrium(network, images, CLASSES)._repr_html_()) < 1.5 * parameters
+
+
+def test_what_it_cannot_run(network, images):
+    with pytest.raises(ValueError, match=r"a page runs networks of .*, got MaxPool2d"):
+        explorers.equilibrium(architectures.mnist(), images, CLASSES)
+    with pytest.raises(ValueError, match="images must be of the shape"):
+        explorers.equilibrium(network, images.float(), CLASSES)
+    with pytest.raises(ValueError, match="images must be of the shape"):
+        explorers.equilibrium(network, images[:, :1], CLASSES)
+    with pytest.raises(ValueError, match="classes must be 10 names, got 3"):
+        explorers.equilibrium(network, images, CLASSES[:3])
+
+
+def test_a_merged_convolution_is_what_it_was():
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3)).eval()
+    layers[1].running_mean.uniform_(-1, 1)
+    layers[1].running_var.uniform_(0.5, 2)
+    numbers = Numbers()
+    (said,) = program(layers, numbers)
+    whole = np.frombuffer(bytes(numbers.integers), np.int8)[said["integers"] :][: 3 * 18].reshape(3, 18)
+    real = np.frombuffer(bytes(numbers.floats), "<f4")[said["floats"] :][:6]
+    x = torch.randn(1, 2, 5, 5)
+    weight = torch.from_numpy(whole * real[:3, None]).reshape(3, 2, 3, 3)
+    merged = nn.functional.conv2d(x, weight, torch.from_numpy(real[3:].copy()), padding=1)
+    assert np.abs(whole).max(axis=1).tolist() == [127, 127, 127]
+    assert torch.allclose(merged, layers(x), atol=0.05)
