@@ -2,7 +2,7 @@
 # make test       run every test, every notebook and the browser tests
 # make notebooks  run the notebooks again, in place
 # make records    make the records of training runs that are missing or old: on two cores 25 minutes for chapter 07's, three
-#                 hours for chapter 08's, which needs MNIST in $JFB_DATA
+#                 hours for chapter 08's and six for chapter 10's, which need MNIST and CIFAR-10 in $JFB_DATA
 # make timings    measure again the times that the chapters quote
 # make benchmarks compare the package with a loop by hand and with TorchDEQ
 # make lab        open the notebooks in JupyterLab
@@ -19,6 +19,7 @@ CONSTRAINTS ?= constraints.txt
 NBVAL ?= --nbval
 JOBS ?= 2
 BIN := .venv/bin
+PEERS = $(BIN)/python -m pip install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[dev,peers]'
 NOTEBOOKS := $(wildcard book/[0-9][0-9]-*.ipynb)
 
 .PHONY: book test notebooks records timings benchmarks lab serve lint clean
@@ -36,15 +37,20 @@ notebooks: .venv/ready
 records: .venv/ready
 	$(BIN)/python -m jfb_tutorial reproduce digits --out book/records
 	test -z "$$JFB_DATA" || $(BIN)/python -m jfb_tutorial reproduce mnist --out book/records
+	test -z "$$JFB_DATA" || $(BIN)/python -m jfb_tutorial reproduce cifar10 --out book/records
+	test -z "$$JFB_DATA" || $(BIN)/python -m jfb_tutorial inspect book/records/cifar10.safetensors \
+	    --out book/records/cifar10-inspected.json --picture book/images/cifar10-steps.png
 
 timings: .venv/ready
 	$(BIN)/python tests/benchmarks/time_solvers.py
 	$(BIN)/python tests/benchmarks/time_rules.py
 	$(BIN)/python tests/benchmarks/time_training.py digits
 	test -z "$$JFB_DATA" || $(BIN)/python tests/benchmarks/time_training.py mnist
+	test -z "$$JFB_DATA" || $(PEERS)
+	test -z "$$JFB_DATA" || $(BIN)/python tests/benchmarks/time_cifar10.py
 
 benchmarks: .venv/ready
-	$(BIN)/python -m pip install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[dev,peers]'
+	$(PEERS)
 	MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 \
 	    $(BIN)/python -m pytest -s tests/benchmarks/bench_*.py
 

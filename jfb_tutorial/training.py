@@ -177,8 +177,9 @@ class _Training:
             if self.folder:
                 self._save(epoch)
         tested = self.average.module if self.average else self.network
-        self._reestimate(tested)
-        result = self._result(tested)
+        with _uncompiled():
+            self._reestimate(tested)
+            result = self._result(tested)
         record = records.Record(
             config=recipe.to_json(),
             seed=recipe.seed,
@@ -234,7 +235,8 @@ class _Training:
         row["adjoint_residual"] = max(count.residuals, default=None)
         row["peak_memory"] = _peak_memory(self.device)
         trained = time.perf_counter()
-        row |= self._looked_at(network)
+        with _uncompiled():
+            row |= self._looked_at(network)
         row["seconds"] = {"training": trained - begin, "rest": time.perf_counter() - trained}
         if self.callback:
             network.eval()
@@ -296,10 +298,7 @@ class _Training:
         row = {"gamma": None, "gamma_one_direction": None}
         try:
             d = as_input(probe.images, network)
-            with (
-                full_precision(),
-                torch.compiler.set_stance("force_eager"),
-            ):  # compiled code cannot be differentiated twice
+            with full_precision():
                 u, T = network.solve(d).u, network.operator(d)
                 radius = max(1e-3, 1e-4 * torch.linalg.vector_norm(u).item())  # well above the rounding of u
                 one = lipschitz_estimate(T, u, radius=radius)
@@ -370,6 +369,12 @@ class _Training:
         self.resumed = [*state["resumed"], len(self.rows)]
 
 
+def _uncompiled():
+    """Where compiled parts run as they are: compiling them for what is done once takes longer than doing it, and compiled code
+    cannot be differentiated twice."""
+    return torch.compiler.set_stance("force_eager")
+
+
 def _first_of_each_class(labels: Tensor, kept: Tensor, count: int) -> Tensor:
     """The first of the positions `kept`, about as many of each class, `count` together."""
     if count > len(kept):
@@ -403,8 +408,7 @@ def _optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
 def _saved(network: ImplicitNetwork, images: Tensor) -> int:
     """Bytes that a training step keeps for its backward pass, on top of the images, parameters and buffers."""
     network.train()
-    eager = torch.compiler.set_stance("force_eager")
-    with eager, buffers_kept(network), bench.saved_bytes([images, *network.parameters(), *network.buffers()]) as saved:
+    with buffers_kept(network), bench.saved_bytes([images, *network.parameters(), *network.buffers()]) as saved:
         network(images)
     return saved.total
 

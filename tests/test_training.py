@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch._dynamo.backends.registry import lookup_backend
 
 from jfb_tutorial import _meter, checkpoints, data, records, training
 from jfb_tutorial.__main__ import main
@@ -224,17 +225,24 @@ def test_products_are_those_of_the_rule():
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # PyTorch's own
 def test_compiled(monkeypatch):
-    compiled = []
+    compiled, modes = [], []
 
-    def with_aot_eager(module):
+    def backend(graph, inputs):
+        modes.append(compiled[0].training)
+        return aot_eager(graph, inputs)
+
+    def with_backend(module):
         compiled.append(module)
-        original(module, backend="aot_eager")
+        original(module, backend=backend)
 
-    original = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", with_aot_eager)
-    run = train(small(compile=True))
+    original, aot_eager = nn.Module.compile, lookup_backend("aot_eager")
+    monkeypatch.setattr(nn.Module, "compile", with_backend)
+    torch.compiler.reset()
+    run = train(small(compile=True, held_out=100))
     assert len(compiled) == 3
-    plain = train(small())
+    assert len(modes) > 3
+    assert all(modes), "what is done between epochs and at the end is not worth compiling"
+    plain = train(small(held_out=100))
     assert run.record.curve("loss") == pytest.approx(plain.record.curve("loss"), rel=1e-3)
 
 
@@ -267,6 +275,31 @@ def test_a_resumed_run_gives_the_same_weights_bit_for_bit(tmp_path, changes):
     again = train(made, tmp_path / "parts", resume=True)
     assert again.record == json.loads(json.dumps(run.record))
     assert same(again.network.state_dict(), run.network.state_dict())
+
+
+def test_so_does_the_recipe_for_a_gpu(tmp_path, monkeypatch):
+    """Our CIFAR-10 network: bfloat16, channels_last, augmentation, averaging, SGD."""
+    noise = torch.Generator().manual_seed(0)
+    for split in ("train", "test"):
+        for name in ("dark", "light"):
+            folder = tmp_path / "data" / "noise" / split / name
+            folder.mkdir(parents=True)
+            for i in range(20):
+                pixels = torch.randint(128, (32, 32, 3), generator=noise) + 127 * (name == "light")
+                Image.fromarray(pixels.to(torch.uint8).numpy()).save(folder / f"{i}.png")
+    monkeypatch.setenv("JFB_DATA", str(tmp_path / "data"))
+    small = {"epochs": 3, "batch": 10, "reestimate": 20, "probe": 0, "compile": False, "lr": 0.01}
+    made = recipe("noise", "full", network="fast_cifar10", **small)
+    assert made.precision == "bfloat16"
+    assert made.channels_last
+    assert made.average
+    whole = train(made, tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(made, tmp_path / "parts", callback=stop_after(1))
+    run = train(made, tmp_path / "parts", resume=True)
+    assert run.record["resumed_after"] == [1]
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert run.record["result"]["test_accuracy"] == whole.record["result"]["test_accuracy"]
 
 
 def test_killed_at_random_moments(tmp_path):

@@ -175,6 +175,18 @@ def operations(step, device):
     return {"Q": first, "R": each, "S": last, "backward": backward}
 
 
+def the_same(kinds, names):
+    """The gradients of steps that do the same arithmetic agree: their smallest cosine with the first's."""
+    gradients = []
+    for name in names:
+        kinds[name]()
+        flat = [p.grad.float().flatten() for p in kinds[name].network.parameters()]
+        gradients.append(torch.cat(flat))
+    cosine = min(F.cosine_similarity(gradients[0], g, dim=0).item() for g in gradients)
+    assert cosine > 0.99, f"the gradients of {', '.join(names)} differ: cosine {cosine}"
+    return cosine
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -207,9 +219,10 @@ def main():
         "float32": Step(images, device, precision="float32"),
         "channels-first": Step(images, device, channels_last=False),
     }
+    same = the_same(kinds, ("ours", "by hand", "torchdeq"))
     if not options.no_compile:
         kinds["compiled"] = Step(images, device, compiled=True)
-    result = {"machine": machine(device), "operations_an_image": operations(ours, device)}
+    result = {"cosine_with_peers": same, "machine": machine(device), "operations_an_image": operations(ours, device)}
     for _ in range(2):
         ours.in_parts()
     parts = [ours.in_parts() for _ in range(options.rounds)]
