@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--dataset", help="by default the one that it was trained on")
     made.add_argument("--split", default="test", choices=("train", "test"))
     made.add_argument("--steps", type=int, default=20, help="steps of the iteration (20)")
-    made.add_argument("--tol", type=float, default=1e-2, help="relative tolerance by which steps are counted (1e-2)")
+    made.add_argument("--tol", type=float, default=1e-4, help="relative tolerance by which steps are counted (1e-4)")
     made.add_argument("--out", type=Path, metavar="FILE", help="write what was seen, with its provenance, as JSON")
     made.add_argument("--picture", type=Path, metavar="FILE", help="draw the images that are quickest, and slowest")
     made.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
@@ -194,6 +194,12 @@ def _inspect(options: argparse.Namespace) -> None:
     print(f"\nsteps to a relative residual of {options.tol:g}    images    right in the end")
     for row in summary["needed"]:
         print(f"{row['steps'] or 'never':>38}  {row['images']:8,}  {100 * row['right'] / row['images']:14.2f}%")
+    print("\nclass                     images    right in the end    steps")
+    for row in summary["classes"]:
+        steps = "–" if row["steps"] is None else f"{row['steps']:.2f}"
+        print(
+            f"{images.classes[row['class']]:22}  {row['images']:8,}  {100 * row['right'] / row['images']:17.2f}%  {steps:>7}"
+        )
     if options.picture:
         extremes(seen, images, after=min(5, options.steps)).savefig(options.picture, metadata={"Software": None})
     if options.out:

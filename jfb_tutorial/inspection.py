@@ -70,12 +70,18 @@ class Inspection:
         for number in self.steps.unique().tolist():
             mine = self.steps == number
             needed.append({"steps": number, "images": int(mine.sum()), "right": int(self.right[-1][mine].sum())})
-        return {"images": len(self.labels), "tol": self.tol, "after": after, "needed": needed}
+        classes = []
+        for number in self.labels.unique().tolist():
+            mine = self.labels == number
+            steps = self.steps[mine & (self.steps > 0)].double()
+            row = {"class": number, "images": int(mine.sum()), "right": int(self.right[-1][mine].sum())}
+            classes.append(row | {"steps": steps.mean().item() if len(steps) else None})
+        return {"images": len(self.labels), "tol": self.tol, "after": after, "needed": needed, "classes": classes}
 
 
 @torch.no_grad()
 def inspect(
-    network: ImplicitNetwork, data: Images, *, steps: int = 20, tol: float = 1e-2, batch: int = 400
+    network: ImplicitNetwork, data: Images, *, steps: int = 20, tol: float = 1e-4, batch: int = 400
 ) -> Inspection:
     """Iterate from zero on each image, and read the answer after every step; in eval mode, without TF32.
 
@@ -92,7 +98,7 @@ def inspect(
     """
     integer("steps", steps, 1, "20 is the default")
     integer("batch", batch, 1, "400 is the default")
-    positive("tol", tol, "1e-2 is the tolerance in training")
+    positive("tol", tol, "1e-4 is the default")
     if not len(data):
         raise ValueError("data must hold at least one image, got none")
     modes = [(module, module.training) for module in network.modules()]

@@ -80,6 +80,11 @@ def test_a_summary_by_hand():
         {"steps": 2, "images": 1, "right": 1},
         {"steps": 3, "images": 1, "right": 1},
     ]
+    assert summary["classes"] == [
+        {"class": 0, "images": 1, "right": 1, "steps": 2.0},
+        {"class": 1, "images": 1, "right": 1, "steps": 3.0},
+        {"class": 2, "images": 1, "right": 0, "steps": None},
+    ]
 
 
 def test_bad_input(network, digits):
