@@ -269,17 +269,21 @@ MENDS = {
 }
 
 
-def number_by_file(app: Sphinx, env) -> None:
+def number_by_file(app: Sphinx, env) -> list[str]:
     """A chapter has the number of its file, 10-… is chapter 10, though one before it may not be written yet."""
     for name, numbers in env.toc_secnumbers.items():
         chapter = re.match(r"(\d+)-", name)
         if not chapter:
             continue
         for anchor, number in numbers.items():
-            numbers[anchor] = (int(chapter[1]), *number[1:])
+            numbers[anchor] = number and (int(chapter[1]), *number[1:])
+        for figures in env.toc_fignumbers.get(name, {}).values():
+            for identifier, number in figures.items():
+                figures[identifier] = (int(chapter[1]), *number[1:])
         for node in [*env.tocs[name].findall(nodes.reference), env.titles[name], env.longtitles[name]]:
             if number := node.get("secnumber"):
                 node["secnumber"] = (int(chapter[1]), *number[1:])
+    return []
 
 
 def mend_markup(app: Sphinx, exception) -> None:
@@ -303,7 +307,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", set_repository, priority=100)
     app.connect("autodoc-process-docstring", escape_bars, priority=100)
     app.connect("doctree-read", describe_pictures)
-    app.connect("env-updated", number_by_file)
+    app.connect("env-get-updated", number_by_file, priority=900)  # after the numbers have been given
     app.connect("html-page-context", clean_page, priority=900)
     app.connect("build-finished", mend_markup)
     # a page opened from disk may not read the other pages, so its search shows titles without excerpts
