@@ -84,7 +84,7 @@ class Meter:
 def _largest_ratio(network: ImplicitNetwork) -> Tensor:
     """The largest ratio of consecutive residuals of the batch, which may be coupled; −inf where there is none to trust."""
     last, solver = network.last, network.solver
-    nothing = last.residuals.new_tensor(-math.inf)
+    nothing = last.residuals.new_full((), -math.inf)  # on the device; new_tensor would wait for it
     if type(solver) is not FixedPointIteration or solver.check_every != 1:
         return nothing
     residuals = torch.linalg.vector_norm(last.residuals, dim=1)

@@ -19,6 +19,8 @@ class Processes:
         if device.type == "cuda" and self.world > 1:
             self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         if self.device.type == "cuda":
+            if self.device.index is None:  # set_device wants a number
+                self.device = torch.device("cuda", torch.cuda.current_device())
             torch.cuda.set_device(self.device)
         if self.world > 1 and not distributed.is_initialized():
             distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")

@@ -106,7 +106,10 @@ def full_precision() -> Iterator[None]:
     matmul = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        # what is not named here would get the defaults of `flags`, which switch cuDNN off
+        cudnn = torch.backends.cudnn
+        kept = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+        with cudnn.flags(**kept, allow_tf32=False):
             yield
     finally:
         torch.set_float32_matmul_precision(matmul)

@@ -120,10 +120,17 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
     )
 
 
-FAST = {"epochs": 18, "batch": 250, "cutout": 0, "held_out": 1000, "compile": False}  # what one core does in two hours
-SHORT = {"epochs": 40, "compile": False, "probe": 0}  # compiling costs a minute, looking at T half a second an epoch
+FAST = {
+    "epochs": 18,
+    "batch": 250,
+    "cutout": 0,
+    "held_out": 1000,
+    "probe": 16,
+    "compile": False,
+}  # what one core does in two hours
+SHORT = {"epochs": 40, "compile": False}  # compiling takes a minute
 ON_A_CORE = {"precision": "bfloat16", "channels_last": True, "held_out": 2000}
-ON_A_GPU = {"epochs": 30, "held_out": 5000, "probe": 0}
+ON_A_GPU = {"epochs": 30, "held_out": 5000, "probe": 16}
 ABLATIONS = {
     "explicit": {"explicit": True},
     # how the iteration is made
@@ -152,13 +159,12 @@ def _fast(scale: str) -> tuple[Experiment, ...]:
 
     runs = [ablation("none", THREE)]
     runs += [ablation(name, THREE if name == "explicit" else ONE, **changes) for name, changes in ABLATIONS.items()]
-    kept = "cifar10.safetensors"
     if scale == "cpu":
-        return (Experiment("fast-jfb", "cpu", recipe("cifar10", "full", **FAST), ONE, kept), *runs)
+        return (Experiment("fast-jfb", "cpu", recipe("cifar10", "full", **FAST), ONE, "cifar10.safetensors"), *runs)
     for name, changes in {"eager": {"compile": False}, "channels-first": {"channels_last": False}}.items():
         runs.append(ablation(name, ONE, **changes))
     return (
-        Experiment("fast-jfb", "full", recipe("cifar10", "full"), THREE, kept),
+        Experiment("fast-jfb", "full", recipe("cifar10", "full"), THREE, "cifar10-full.safetensors"),
         Experiment("fast-short", "full", recipe("cifar10", "full", **SHORT), THREE),
         Experiment("fast-explicit", "full", recipe("cifar10", "full", explicit=True), THREE),
         *runs,

@@ -122,7 +122,7 @@ def _followed(network: ImplicitNetwork, q: Tensor, steps: int) -> tuple[Tensor, 
     for number in range(1, steps + 1):
         v = network.R(u, q)
         size = sample_norm(v)
-        residual = torch.where(size > 0, sample_norm(v, u) / size, 0.0)
+        residual = torch.where(size == 0, 0.0, sample_norm(v, u) / size)
         if not residual.isfinite().all():
             raise FloatingPointError(f"the iteration leaves the finite numbers at step {number}; is T a contraction?")
         sure, classes = network.S(v).float().softmax(dim=1).max(dim=1)

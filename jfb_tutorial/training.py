@@ -165,6 +165,7 @@ class _Training:
                 "the processes do not see the same state of the run; resume with a folder that all of them share"
             )
         if recipe.compile:
+            torch.compiler.reset()  # what an earlier run has compiled counts towards a limit
             for part in (self.network.Q, self.network.R, self.network.S):
                 part.compile()
         self.model = processes.wrap(self.network)

@@ -1,7 +1,6 @@
 """The equilibrium explorer: a trained network that runs in a page, opened from disk with the network cut."""
 
 import io
-import json
 
 import numpy as np
 import pytest
@@ -47,6 +46,15 @@ def rows(figure):
     return figure.evaluate(
         "(f) => [...f.querySelectorAll('tbody tr')].map((r) => [...r.children].map((c) => c.textContent))"
     )
+
+
+def upload(figure, content, wait=True):
+    bring = figure.locator('input[type="file"]')
+    bring.set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": content})
+    if wait:
+        figure.page.wait_for_function(
+            "document.querySelector('.jfb-words').textContent.startsWith('Your own picture')", timeout=60_000
+        )
 
 
 def agrees(figure, found, image):
@@ -109,7 +117,6 @@ def test_steps_by_the_keyboard(network, images, show_explorers):
 
 def test_a_picture_of_the_reader(network, images, show_explorers, tmp_path):
     figure = ready(show_explorers(explorers.equilibrium(network, images, CLASSES)))
-    before = rows(figure)
     # the middle square is the second picture: the frame to its sides is cut away
     wide = np.zeros((32, 48, 3), dtype=np.uint8)
     wide[:, 8:40] = images[1].permute(1, 2, 0).numpy()
@@ -117,15 +124,51 @@ def test_a_picture_of_the_reader(network, images, show_explorers, tmp_path):
     Image.fromarray(wide).save(content, "png")
     bring = figure.locator('input[type="file"]')
     assert figure.get_by_label("Your own picture").count() == 1
-    bring.set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": content.getvalue()})
-    figure.page.wait_for_function(
-        "(old) => JSON.stringify([...document.querySelectorAll('tbody tr')].map((r) => r.textContent)) !== old",
-        arg=json.dumps(["".join(row) for row in before], ensure_ascii=False),
-        timeout=120_000,
-    )
+    upload(figure, content.getvalue())
     agrees(ready(figure), followed(network, images), 1)
-    bring.set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": b"no picture"})
+    assert words(figure).startswith("Your own picture. ")
+    upload(figure, b"no picture", wait=False)
     figure.page.wait_for_function("document.querySelector('.jfb-words').textContent.includes('cannot read that file')")
+    figure.get_by_role("button", name="Next picture").click()
+    assert bring.input_value() == ""
+    assert words(ready(figure)).startswith("Picture 2 of 3. ")
+
+
+def test_what_is_transparent_is_white(network, images, show_explorers):
+    """Not what was there before."""
+    figure = ready(show_explorers(explorers.equilibrium(network, images, CLASSES)))
+    content = io.BytesIO()
+    Image.new("RGBA", (32, 32), (0, 0, 0, 0)).save(content, "png")
+    upload(figure, content.getvalue())
+    white = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
+    agrees(ready(figure), followed(network, white), 0)
+
+
+def test_choices_that_overtake_each_other(network, images, show_explorers):
+    figure = show_explorers(explorers.equilibrium(network, images, CLASSES))
+    # an unreadable file does not end the work under way
+    figure.page.wait_for_selector('.jfb-explorer[data-busy="yes"]')
+    upload(figure, b"no picture", wait=False)
+    agrees(ready(figure), followed(network, images), 0)
+    # of pictures chosen in quick succession the last one counts
+    button = figure.get_by_role("button", name="Next picture")
+    button.evaluate("(button) => { button.click(); button.click(); }")
+    agrees(ready(figure), followed(network, images), 2)
+    assert words(figure).startswith("Picture 3 of 3. ")
+    # while it works, nothing of the picture before is left to see
+    button.evaluate("(button) => button.click()")
+    assert figure.get_attribute("data-busy") == "yes"
+    assert rows(figure) == []
+    agrees(ready(figure), followed(network, images), 0)
+
+
+def test_a_run_is_spoken_once(network, images, show_explorers):
+    figure = ready(show_explorers(explorers.equilibrium(network, images, CLASSES)))
+    status = figure.locator(".jfb-words")
+    figure.get_by_role("button", name="Run").click()
+    assert status.get_attribute("aria-live") == "off"
+    figure.page.wait_for_function("document.querySelector('.jfb-words').textContent.includes('After 12 steps')")
+    assert status.get_attribute("aria-live") is None
 
 
 @pytest.mark.parametrize("dark", [False, True])

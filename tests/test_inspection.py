@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
+from conftest import BOOK
 
-from jfb_tutorial import architectures, checkpoints, data
+from jfb_tutorial import architectures, checkpoints, data, records
 from jfb_tutorial.__main__ import main
 from jfb_tutorial.evaluation import evaluate
 from jfb_tutorial.inspection import Inspection, extremes, inspect
@@ -118,6 +119,28 @@ def test_an_iteration_that_runs_away_says_so(digits):
     network = architectures.digits(batch_norm=False, gamma=50.0)
     with pytest.raises(FloatingPointError, match="leaves the finite numbers at step"):
         inspect(network, digits, steps=100)
+
+
+def test_what_chapter_10_shows_is_of_its_network():
+    seen = json.loads((BOOK / "records" / "cifar10-inspected.json").read_text())
+    record = records.read(BOOK / "records" / "cifar10.json")
+    assert seen["digest"] == checkpoints.digest(BOOK / "records" / "cifar10.safetensors")
+    assert "with changes" not in seen["commit"]
+    assert seen["result"]["images"] == record["result"]["test_images"] == 10_000
+    # evaluation stops when its batch has met the tolerance, a step or so earlier or later
+    assert seen["result"]["after"][-1]["accuracy"] == pytest.approx(record["result"]["test_accuracy"], abs=5e-4)
+    assert sum(row["right"] for row in seen["result"]["needed"]) == sum(
+        row["right"] for row in seen["result"]["classes"]
+    )
+
+
+def test_nan_is_no_fixed_point(digits):
+    torch.manual_seed(0)
+    network = architectures.digits()
+    with torch.no_grad():
+        network.R.blocks[0].branch[0].bias[0] = float("nan")
+    with pytest.raises(FloatingPointError, match="finite numbers at step 1"):
+        inspect(network, digits, steps=3)
 
 
 def test_from_a_shell(network, tmp_path, capsys):

@@ -18,7 +18,7 @@ from torch._dynamo.backends.registry import lookup_backend
 
 from jfb_tutorial import _meter, checkpoints, data, records, training
 from jfb_tutorial.__main__ import main
-from jfb_tutorial.evaluation import evaluate
+from jfb_tutorial.evaluation import evaluate, full_precision
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom
 from jfb_tutorial.network import ImplicitNetwork
 from jfb_tutorial.recipes import recipe
@@ -244,6 +244,33 @@ def test_compiled(monkeypatch):
     assert all(modes), "what is done between epochs and at the end is not worth compiling"
     plain = train(small(held_out=100))
     assert run.record.curve("loss") == pytest.approx(plain.record.curve("loss"), rel=1e-3)
+
+
+def test_a_gpu_gets_its_number(monkeypatch):
+    """`torch.cuda.set_device` refuses a device without one, which is what a run on the only GPU has."""
+    seen = []
+
+    def set_device(device):
+        assert torch.device(device).index is not None
+        seen.append(device)
+
+    monkeypatch.setattr(torch.cuda, "set_device", set_device)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert training.Processes(torch.device("cuda")).device == torch.device("cuda", 0)
+    assert training.Processes(torch.device("cuda", 1)).device == torch.device("cuda", 1)
+    assert seen == [torch.device("cuda", 0), torch.device("cuda", 1)]
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_full_precision_leaves_cudnn_on(tuned):
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(enabled=True, benchmark=tuned, allow_tf32=True):
+        with full_precision():
+            assert cudnn.enabled
+            assert cudnn.benchmark == tuned
+            assert not cudnn.allow_tf32
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert cudnn.allow_tf32
 
 
 class Stop(Exception):

@@ -27,12 +27,13 @@ class Numbers:
         """Where a weight, and its scales and the other rows of floats, lie: the first positions of each."""
         at = {"integers": len(self.integers), "floats": len(self.floats) // 4}
         if weight is not None:
+            weight = weight.cpu()
             flat = weight.flatten(1)
             scale = flat.abs().amax(dim=1).clamp(min=1e-12) / 127
             self.integers += (flat / scale[:, None]).round().to(torch.int8).numpy().tobytes()
             rows = (scale, *rows)
         for row in rows:
-            self.floats += row.to(torch.float32).numpy().astype("<f4").tobytes()
+            self.floats += row.cpu().to(torch.float32).numpy().astype("<f4").tobytes()
         return at
 
 

@@ -108,10 +108,12 @@ function buttons(parent, actions) {
 // `get` and `set` reach the number; returned are what shows it and what halts a run.
 function stepper(parent, most, get, set) {
   let timer = null;
+  const words = parent.closest(".jfb-explorer").querySelector(".jfb-words");
   const halt = () => {
     clearInterval(timer);
     timer = null;
     run.textContent = "Run";
+    words.removeAttribute("aria-live");
   };
   const go = (steps) => { halt(); set(Math.min(Math.max(steps, 0), most)); };
   const show = slider(parent, { name: "steps", min: 0, max: most, step: 1, change: go, text: (value) => `steps = ${value}` });
@@ -122,8 +124,9 @@ function stepper(parent, most, get, set) {
       if (timer) return halt();
       if (calm.matches) return go(most);
       if (get() >= most) set(0);
-      timer = setInterval(() => { set(get() + 1); if (get() >= most) halt(); }, 160);
+      timer = setInterval(() => { if (get() + 1 >= most) halt(); set(get() + 1); }, 160);
       run.textContent = "Pause";
+      words.setAttribute("aria-live", "off"); // spoken at the end, not at every step
     },
     "Start over": () => go(0),
   });

@@ -55,18 +55,22 @@ function machine({ integers, floats }) {
 
   const each = (x, change) => ({ ...x, data: x.data.map(change) });
 
-  async function run(layers, x) {
+  // Null if `stale` says that nobody waits for the result any more.
+  async function run(layers, x, stale) {
     for (const layer of layers) {
       if (layer.op === "conv") {
         x = conv(x, layer);
         await pause();
+        if (stale()) return null;
       } else if (layer.op === "leaky") x = each(x, (value) => (value < 0 ? layer.slope * value : value));
       else if (layer.op === "affine") {
         const size = x.h * x.w, { floats: at, channels } = layer;
         x = each(x, (value, i) => { const c = Math.floor(i / size); return real[at + c] * value + real[at + channels + c]; });
       } else if (layer.op === "residual") {
-        const branch = await run(layer.branch, x);
-        x = await run(layer.after, each(x, (value, i) => value + branch.data[i]));
+        const branch = await run(layer.branch, x, stale);
+        if (!branch) return null;
+        x = await run(layer.after, each(x, (value, i) => value + branch.data[i]), stale);
+        if (!x) return null;
       } else if (layer.op === "mean") {
         const size = x.h * x.w, data = new Float32Array(x.c);
         for (let i = 0; i < x.data.length; i++) data[Math.floor(i / size)] += x.data[i] / size;
@@ -98,7 +102,7 @@ function start(root, { classes, pictures, count, network, tol }) {
   const own = bytes(pictures);
   const stage = root.querySelector(".jfb-stage"), controls = root.querySelector(".jfb-controls");
   const words = root.querySelector(".jfb-words");
-  let chosen = 0, steps = 1, path = null, turn = 0;
+  let chosen = 0, steps = 1, path = null, turn = 0, asked = 0, name = "";
 
   const views = html("div", { class: "jfb-views" }, stage);
   const view = (text, size) => {
@@ -125,7 +129,12 @@ function start(root, { classes, pictures, count, network, tol }) {
   });
 
   const { show, halt } = stepper(controls, MOST, () => steps, (value) => { steps = value; draw(); });
-  const take = (number) => { chosen = (number + count) % count; look(own.subarray(chosen * 3 * SIDE * SIDE, (chosen + 1) * 3 * SIDE * SIDE)); };
+  const take = (number) => {
+    asked++;
+    file.value = "";
+    chosen = number % count;
+    look(own.subarray(chosen * 3 * SIDE * SIDE, (chosen + 1) * 3 * SIDE * SIDE), `Picture ${chosen + 1} of ${count}. `);
+  };
   const [next] = buttons(controls, { "Next picture": () => take(chosen + 1) });
   const id = unique("file");
   const file = html("input", { id, type: "file", accept: "image/*", class: "jfb-file" });
@@ -136,26 +145,33 @@ function start(root, { classes, pictures, count, network, tol }) {
 
   // The middle square of a file, 32 pixels wide. It stays on this device.
   async function bring(blob) {
-    const mine = ++turn;
+    const mine = ++asked;
     try {
       const whole = await createImageBitmap(blob), side = Math.min(whole.width, whole.height);
       const small = await createImageBitmap(whole, (whole.width - side) / 2, (whole.height - side) / 2, side, side,
         { resizeWidth: SIDE, resizeHeight: SIDE, resizeQuality: "high" });
-      if (mine !== turn) return;
+      whole.close();
+      if (mine !== asked) return;
+      picture.fillStyle = "#fff"; // behind what is transparent
+      picture.fillRect(0, 0, SIDE, SIDE);
       picture.drawImage(small, 0, 0);
+      small.close();
       const pixels = picture.getImageData(0, 0, SIDE, SIDE).data, planes = new Uint8Array(3 * SIDE * SIDE);
       for (let i = 0; i < SIDE * SIDE; i++) for (let c = 0; c < 3; c++) planes[c * SIDE * SIDE + i] = pixels[4 * i + c];
-      look(planes);
+      look(planes, "Your own picture. ");
     } catch {
-      if (mine === turn) words.textContent = "The browser cannot read that file as a picture; choose a JPEG or PNG file.";
+      if (mine !== asked) return;
+      halt();
+      words.textContent = "The browser cannot read that file as a picture; choose a JPEG or PNG file.";
     }
   }
 
   // Iterate on a picture, given as its red, green and blue planes.
-  async function look(planes) {
-    const mine = ++turn;
+  async function look(planes, called) {
+    const mine = ++turn, stale = () => mine !== turn;
     halt();
     path = null;
+    name = called;
     draw();
     const data = picture.createImageData(SIDE, SIDE);
     for (let i = 0; i < SIDE * SIDE; i++) {
@@ -163,37 +179,48 @@ function start(root, { classes, pictures, count, network, tol }) {
       data.data[4 * i + 3] = 255;
     }
     picture.putImageData(data, 0, 0);
-    const q = await run(network.Q, { c: 3, h: SIDE, w: SIDE, data: Float32Array.from(planes) });
+    const q = await run(network.Q, { c: 3, h: SIDE, w: SIDE, data: Float32Array.from(planes) }, stale);
+    if (!q) return;
     const made = [];
     let u = { ...q, data: new Float32Array(q.data.length) };
-    for (let k = 0; k <= MOST && mine === turn; k++) {
+    for (let k = 0; k <= MOST; k++) {
       let residual = NaN;
       if (k) {
         const x = { ...q, data: q.data.map((value, i) => value + network.entering * u.data[i]) };
-        const v = await run(network.R, x);
+        const v = await run(network.R, x, stale);
+        if (!v) return;
         v.data = v.data.map((value) => network.leaving * value);
         residual = norm(v.data.map((value, i) => value - u.data[i])) / norm(v.data);
         u = v;
       }
-      const chances = softmax((await run(network.S, u)).data);
+      const logits = await run(network.S, u, stale);
+      if (!logits) return;
+      const chances = softmax(logits.data);
       made.push({ u, residual, chances, answer: chances.indexOf(Math.max(...chances)) });
     }
-    if (mine !== turn) return;
     path = made;
+    const end = made[MOST].u;
+    fill(made.map(({ u, residual, chances, answer }, k) => [k, classes[answer], percent(chances[answer]),
+      k ? say(residual, 2) : "", say(distance(u, end), 2)]));
     draw();
   }
 
   const percent = (value) => `${(100 * value).toFixed(0)} %`;
+  const distance = (u, end) => norm(u.data.map((value, i) => value - end.data[i])) / norm(end.data);
 
   function draw() {
     show(steps);
     root.dataset.busy = path ? "no" : "yes";
     if (!path) {
-      words.textContent = "The network is at work on the picture.";
+      words.textContent = `${name}The network is at work on it.`;
+      curve.removeAttribute("d");
+      dot.setAttribute("visibility", "hidden");
+      map.clearRect(0, 0, 8, 8);
+      bars.forEach(({ bar, number }) => { bar.style.width = 0; number.textContent = ""; });
+      fill([]);
       return;
     }
     const { u, chances, answer, residual } = path[steps], end = path[MOST];
-    const distance = (v) => norm(v.data.map((value, i) => value - end.u.data[i])) / norm(end.u.data);
     curve.setAttribute("d", plot.line(path.slice(1).map((each, i) => [i + 1, Math.log10(each.residual)])));
     dot.setAttribute("visibility", steps ? "visible" : "hidden");
     if (steps) {
@@ -210,11 +237,9 @@ function start(root, { classes, pictures, count, network, tol }) {
     const met = path.findIndex((each) => each.residual <= tol);
     const now = steps > 1 ? `After ${steps} steps the network says ${say10(steps)}. The last step moved uₖ by `
       + `${say(100 * residual, 2)} % of its norm. ` : "";
-    words.textContent = (steps ? now : `At u₀ = 0, before the first step, it says ${say10(0)}, as for every picture. `)
+    words.textContent = name + (steps ? now : `At u₀ = 0, before the first step, it says ${say10(0)}, as for every picture. `)
       + `After one step, as an explicit network, it says ${say10(1)}; at the end ${say10(MOST)}. `
       + (met > 0 ? `The tolerance of training is met after ${met} steps.` : "The tolerance of training is not met in twelve steps.");
-    fill(path.map((each, k) => [k, classes[each.answer], percent(each.chances[each.answer]),
-      k ? say(each.residual, 2) : "", say(distance(each.u), 2)]));
   }
 
   // How far each place of the latent image is from where it ends, in units of the largest at the start; logarithmic.
@@ -232,5 +257,11 @@ function start(root, { classes, pictures, count, network, tol }) {
     map.putImageData(data, 0, 0);
   }
 
-  take(0);
+  // A second of work, left until somebody comes near.
+  draw();
+  new IntersectionObserver((entries, observer) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    observer.disconnect();
+    if (!turn) take(0);
+  }, { rootMargin: "600px" }).observe(root);
 }

@@ -12,7 +12,6 @@ book/timings/cifar10-gpu.json. `make timings` runs it.
 import argparse
 import json
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -20,17 +19,19 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from jfb_tutorial import architectures, batches, checkpoints, data, experiments
+from jfb_tutorial import architectures, batches, checkpoints, data, experiments, records
 from jfb_tutorial._meter import Meter
 from jfb_tutorial.evaluation import as_input
 from jfb_tutorial.gradients import JFB, NeumannSeries
 from jfb_tutorial.solvers import FixedPointIteration
 from jfb_tutorial.timing import interleaved, ratios
 
-BOOK = Path(__file__).resolve().parents[2] / "book"
-sys.path.insert(0, str(BOOK / "_ext"))
-from execute import provenance  # noqa: E402
+try:
+    import torchdeq
+except ImportError:
+    torchdeq = None
 
+BOOK = Path(__file__).resolve().parents[2] / "book"
 SOLVER = FixedPointIteration(tol=1e-2, max_steps=20, relative=True)
 
 
@@ -81,8 +82,6 @@ class Step:
                 part.compile()
         self.optimiser = torch.optim.SGD(self.network.parameters(), 0.0, momentum=0.9, nesterov=True)
         if kind == "torchdeq":
-            import torchdeq
-
             self.deq = torchdeq.get_deq(
                 f_solver="fixed_point_iter", f_max_iter=20, f_tol=1e-2, f_stop_mode="rel", grad=1
             )
@@ -96,10 +95,12 @@ class Step:
             return network(d)
         q = network.Q(d)
         if self.kind == "torchdeq":
-            return network.S(self.deq(lambda u: network.R(u, q).to(q.dtype), torch.zeros_like(q))[0][-1])
+            found, info = self.deq(lambda u: network.R(u, q).to(q.dtype), torch.zeros_like(q))
+            self.count = int(info["nstep"].max())
+            return network.S(found[-1])
         with torch.no_grad():
             u = torch.zeros_like(q)
-            for _ in range(20):
+            for self.count in range(1, 21):
                 v = network.R(u, q).to(q.dtype)
                 residual = torch.linalg.vector_norm((v.float() - u.float()).flatten(1), dim=1)
                 u = v
@@ -150,11 +151,13 @@ class Step:
         self.optimiser.step()
         done("optimiser")
         Meter(1).add(each, logits, labels, network)
-        done("meter")
+        done("bookkeeping")
         return seconds
 
     def evaluations(self):
         """Evaluations of T in the iteration of the latest step."""
+        if self.kind != "ours":
+            return self.count
         return None if self.network.last is None else int(self.network.last.steps.max())
 
 
@@ -198,6 +201,8 @@ def main():
     device = torch.device(options.device)
     gpu = device.type == "cuda"
     torch.set_num_threads(1)
+    if gpu:
+        torch.set_float32_matmul_precision("high")  # TF32, as convolutions in float32 have it by default
     size = options.batch or (512 if gpu else 250)
     everything = data.load("cifar10")
     images = everything[torch.randperm(len(everything), generator=batches.generator(0))[:size]].to(device)
@@ -208,7 +213,7 @@ def main():
     kinds = {
         "ours": ours,
         "by hand": Step(images, device, kind="by hand"),
-        "torchdeq": Step(images, device, kind="torchdeq"),
+        **({"torchdeq": Step(images, device, kind="torchdeq")} if torchdeq else {}),
         "explicit": Step(images, device, explicit=True),
         "tol-0.1": Step(images, device, solver=known["ablation-tol-0.1"].solver),
         "tol-0.001": Step(images, device, solver=known["ablation-tol-0.001"].solver),
@@ -219,7 +224,7 @@ def main():
         "float32": Step(images, device, precision="float32"),
         "channels-first": Step(images, device, channels_last=False),
     }
-    same = the_same(kinds, ("ours", "by hand", "torchdeq"))
+    same = the_same(kinds, [name for name in ("ours", "by hand", "torchdeq") if name in kinds])
     if not options.no_compile:
         kinds["compiled"] = Step(images, device, compiled=True)
     result = {"cosine_with_peers": same, "machine": machine(device), "operations_an_image": operations(ours, device)}
@@ -230,9 +235,16 @@ def main():
     seconds = interleaved(kinds, options.rounds)
     result["milliseconds_of_a_step"] = 1e3 * statistics.median(seconds["ours"])
     result["ratio"] = ratios(seconds, "ours")
-    result["evaluations"] = {name: step.evaluations() for name, step in kinds.items() if step.kind == "ours"}
-    config = {"rounds": options.rounds, "threads": 1, "batch": size, "dtype": "bfloat16", "memory": "channels_last"}
-    about = provenance() | ({} if not gpu else {"device": torch.cuda.get_device_name(device)})
+    result["evaluations"] = {name: step.evaluations() for name, step in kinds.items()}
+    config = {
+        "rounds": options.rounds,
+        "threads": 1,
+        "batch": size,
+        "dtype": "bfloat16",
+        "memory": "channels_last",
+        "tf32": gpu,
+    }
+    about = records.provenance(device)
     path = options.out or BOOK / "timings" / ("cifar10-gpu.json" if gpu else "cifar10.json")
     path.write_text(json.dumps({"config": config, **about, "result": result}, indent=1, ensure_ascii=False) + "\n")
     print(json.dumps(result, indent=1))
