@@ -240,7 +240,7 @@ def test_compiled(monkeypatch):
     torch.compiler.reset()
     run = train(small(compile=True, held_out=100))
     assert len(compiled) == 3
-    assert len(modes) > 3
+    assert len(modes) >= 3
     assert all(modes), "what is done between epochs and at the end is not worth compiling"
     plain = train(small(held_out=100))
     assert run.record.curve("loss") == pytest.approx(plain.record.curve("loss"), rel=1e-3)
