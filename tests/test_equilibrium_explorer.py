@@ -14,7 +14,7 @@ from jfb_tutorial.explorers._program import Numbers, program
 from jfb_tutorial.inspection import inspect
 
 CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-STEPS = 12
+STEPS = 20
 
 
 @pytest.fixture(scope="module")
@@ -104,13 +104,13 @@ def test_steps_by_the_keyboard(network, images, show_explorers):
     assert "before the first step" in words(figure)
     assert shown[0][1] in words(figure)
     steps.press("End")
-    assert f"After 12 steps the network says “{shown[12][1]}” ({shown[12][2]})" in words(figure)
+    assert f"After 20 steps the network says “{shown[20][1]}” ({shown[20][2]})" in words(figure)
     width = figure.locator(".jfb-first").evaluate(
         "(bar) => bar.getBoundingClientRect().width / bar.parentNode.clientWidth"
     )
-    assert abs(100 * width - int(shown[12][2].removesuffix(" %"))) < 1
+    assert abs(100 * width - int(shown[20][2].removesuffix(" %"))) < 1
     steps.press("ArrowLeft")
-    assert "After 11 steps" in words(figure)
+    assert "After 19 steps" in words(figure)
     figure.get_by_role("button", name="Start over").click()
     assert steps.input_value() == "0"
 
@@ -167,7 +167,7 @@ def test_a_run_is_spoken_once(network, images, show_explorers):
     status = figure.locator(".jfb-words")
     figure.get_by_role("button", name="Run").click()
     assert status.get_attribute("aria-live") == "off"
-    figure.page.wait_for_function("document.querySelector('.jfb-words').textContent.includes('After 12 steps')")
+    figure.page.wait_for_function("document.querySelector('.jfb-words').textContent.includes('After 20 steps')")
     assert status.get_attribute("aria-live") is None
 
 

@@ -1,5 +1,5 @@
 // A trained implicit network that runs in the page: the picture's fixed point, step by step, and what S reads from it.
-const MOST = 12, SIDE = 32;
+const MOST = 20, SIDE = 32;
 
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const pause = () => new Promise((resolve) => setTimeout(resolve));
@@ -111,9 +111,9 @@ function start(root, { classes, pictures, count, network, tol }) {
     html("small", {}, figure, text);
     return canvas.getContext("2d");
   };
-  const picture = view("the picture", SIDE), map = view("where uₖ is still far from u₁₂", 8);
+  const picture = view("the picture", SIDE), map = view("where uₖ is still far from u₂₀", 8);
   const plot = axes(stage, {
-    x: [0, MOST], y: [-6, 0.3], xticks: [0, 4, 8, 12], yticks: [0, -2, -4, -6],
+    x: [0, MOST], y: [-6, 0.3], xticks: [0, 5, 10, 15, 20], yticks: [0, -2, -4, -6],
     xlabel: "step k", ylabel: "log₁₀ of the relative residual",
   });
   const layer = plot.layer();
@@ -239,7 +239,7 @@ function start(root, { classes, pictures, count, network, tol }) {
       + `${say(100 * residual, 2)} % of its norm. ` : "";
     words.textContent = name + (steps ? now : `At u₀ = 0, before the first step, it says ${say10(0)}, as for every picture. `)
       + `After one step, as an explicit network, it says ${say10(1)}; at the end ${say10(MOST)}. `
-      + (met > 0 ? `The tolerance of training is met after ${met} steps.` : "The tolerance of training is not met in twelve steps.");
+      + (met > 0 ? `The tolerance of training is met after ${met} steps.` : "The tolerance of training is not met in twenty steps.");
   }
 
   // How far each place of the latent image is from where it ends, in units of the largest at the start; logarithmic.
