@@ -21,7 +21,8 @@ __all__ = ["Inspection", "extremes", "inspect"]
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What `inspect` saw. Row k of a table is about u_(k+1) = T(u_k), from u_0 = 0; the explicit twin stops at the first row.
+    """What `inspect` saw. The rows of a table are about u_1, u_2, …, where u_k = T(u_(k−1)) and u_0 = 0; an explicit twin stops at
+    the first.
 
     Attributes:
         labels: `(N,)`, the class of each image.
