@@ -31,7 +31,7 @@ class Folder:
 
     def __init__(self, out: Path, recipe: Recipe, resume: bool, processes: Processes) -> None:
         self.out, self.recipe, self.writes = out, recipe, processes.rank == 0
-        self.code = records.code_digest()
+        self.version = records.TRAINING_VERSION
         if out.exists() and not out.is_dir():
             raise NotADirectoryError(f"out must be a folder, but {out} is a file; choose another name")
         self.finished, self.state = (out / RECORD).is_file(), None
@@ -54,7 +54,7 @@ class Folder:
             return
         path = self.out / f"checkpoint-{epoch:04d}.safetensors"
         checkpoints.save(path, tensors, {"kind": "state", "epoch": epoch})
-        state = {"checkpoint": path.name, "recipe": self.recipe.to_json(), "code": self.code, **state}
+        state = {"checkpoint": path.name, "recipe": self.recipe.to_json(), "training_version": self.version, **state}
         checkpoints.write(self.out / STATE, (json.dumps(state, indent=1) + "\n").encode())
         self._tidy(keep=path)
 
@@ -64,7 +64,7 @@ class Folder:
         """What a finished run leaves."""
         if not self.writes:
             return
-        record["code"] = self.code
+        record["training_version"] = self.version
         about = {key: record[key] for key in ("seed", "commit", "versions", "device", "date", "result")}
         checkpoints.save_network(self.out / MODEL, network, recipe, classes=classes, **about)
         curves([record]).savefig(self.out / CURVES, dpi=150)
@@ -82,10 +82,7 @@ class Folder:
             ) from None
         self._same(state["recipe"])
         tensors, _ = checkpoints.load(path)
-        if not state["code"].endswith(self.code):  # neither the old code's run nor the new one's
-            self.code = f"{state['code']}, then {self.code}"
-        else:
-            self.code = state["code"]
+        self.version = state.get("training_version", 1)  # a run that a newer version goes on with is an old one
         return path, tensors, state
 
     def _same(self, config: dict) -> None:

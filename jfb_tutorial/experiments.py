@@ -243,11 +243,11 @@ def missing(dataset: str, folder: Path | str, scale: str = "") -> Iterator[tuple
 
 
 def _can_go_on(under_way: Path, wanted: Recipe) -> bool:
-    """Whether a run that was left there is of this recipe and of this code."""
+    """Whether a run that was left there is of this recipe and of this version of training."""
     for name, key in (("record.json", "config"), ("state.json", "recipe")):
         try:
             left = json.loads((under_way / name).read_text(encoding="utf-8"))
-            return left[key] == wanted.to_json() and left["code"] == records.code_digest()
+            return left[key] == wanted.to_json() and left.get("training_version", 1) == records.TRAINING_VERSION
         except (OSError, ValueError, KeyError):
             continue
     return False

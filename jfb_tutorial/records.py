@@ -1,15 +1,13 @@
 """Records: what a run was, on what it was made, and what came out, in one JSON file that the book reads.
 
-A record has the keys `config` (the recipe), `seed`, `commit`, `code` (a digest of the code that decides what training does),
-`versions`, `device`, `date`, `epochs` (a list, one object an epoch) and `result` (with `test_accuracy` in [0, 1]).
+A record has the keys `config` (the recipe), `seed`, `commit`, `training_version` (1 where it is missing), `versions`, `device`,
+`date`, `epochs` (a list, one object an epoch) and `result` (with `test_accuracy` in [0, 1]).
 """
 
 from __future__ import annotations
 
-import ast
 import datetime
 import functools
-import hashlib
 import json
 import math
 import os
@@ -26,48 +24,17 @@ from .checkpoints import write
 from .gradients import ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom
 from .recipes import Recipe
 
-__all__ = ["Record", "code_digest", "device_name", "file_name", "provenance", "read", "save", "sources"]
+__all__ = ["TRAINING_VERSION", "Record", "device_name", "file_name", "provenance", "read", "save", "sources"]
 
 PACKAGE = Path(__file__).resolve().parent
-TRAINING_CODE = (
-    *(
-        "_adjoint",
-        "_blocks",
-        "_checks",
-        "_jacobian",
-        "_meter",
-        "_processes",
-        "bench",
-        "accelerated",
-        "architectures",
-        "batches",
-        "data",
-        "evaluation",
-        "gradients",
-    ),
-    *("iteration", "linear", "network", "normalisation", "schedules", "solvers", "theory", "training"),
-)
-# Changes of the training code that leave some runs as they were, bit for bit: from a digest to the next one, and which runs.
-# Put one here only if it cannot touch these runs, and after having run some of them again.
-NO_MATTER = {
-    # the order of the images in an image folder
-    "2375f60cd60ff01b": ("7fe1b60df765431b", lambda config: config["dataset"] == "digits"),
-    # the residual of systems that are solved each by itself though they are coupled
-    "7fe1b60df765431b": ("32227f29fe9ab7b4", lambda config: "per_sample=True" not in config["rule"]),
-    # the class of the error when a batch does not fit into memory; new: PublishedCG, norm="rescaling"
-    "32227f29fe9ab7b4": ("2cda98d53f5e7357", lambda config: True),
-    # Rescaling.stretch has a name
-    "2cda98d53f5e7357": ("e377e2c8c1c1739e", lambda config: True),
-    # PublishedCG divides by the function that the other solvers divide by
-    "e377e2c8c1c1739e": ("bd34f77d078b5a2d", lambda config: True),
-    # the column `contraction` of runs in bfloat16, which had been empty; training does not read it
-    "bd34f77d078b5a2d": ("94756d30ed0aa774", lambda config: True),
-    # what is measured between epochs is not compiled any more
-    "94756d30ed0aa774": ("0f309551aa6a3f28", lambda config: not config["compile"]),
-    # GPUs alone: their number, cuDNN in evaluation, a wait for the device; and what is compiled is compiled afresh
-    "0f309551aa6a3f28": ("9131dd8d8c494ce7", lambda config: not config["compile"]),
-}
-KEYS = ("config", "seed", "commit", "code", "versions", "device", "date", "epochs", "result")
+
+TRAINING_VERSION = 1
+"""Raised by one with every change of the code after which a run would come out differently; records of another number are old.
+
+A change that alters rounding alone is none. `tests/test_training_version.py` trains with the code as it is and compares the
+losses with those that this version gave.
+"""
+KEYS = ("config", "seed", "commit", "versions", "device", "date", "epochs", "result")
 
 
 class Record(dict):
@@ -80,11 +47,8 @@ class Record(dict):
 
     @property
     def stale(self) -> bool:
-        """Whether the code that decides what training does has changed since, in a way that matters to this run."""
-        code = self["code"]
-        while code in NO_MATTER and NO_MATTER[code][1](self["config"]):
-            code = NO_MATTER[code][0]
-        return code != code_digest()
+        """Whether training has changed since, see `TRAINING_VERSION`."""
+        return self.get("training_version", 1) != TRAINING_VERSION
 
     def curve(self, key: str) -> list[float]:
         """One quantity of the rows of all epochs; NaN where an epoch has none. KeyError names what there is."""
@@ -136,13 +100,13 @@ def sources(records: Sequence[Record]) -> Sources:
 
 
 def provenance(device: torch.device | str = "cpu") -> dict:
-    """The `commit`, `code`, `versions`, `device` and `date` of a measurement that is made now."""
+    """The `commit`, `training_version`, `versions`, `device` and `date` of a measurement that is made now."""
     versions = {"Python": platform.python_version(), "torch": torch.__version__, "torchvision": version("torchvision")}
     if torch.device(device).type == "cuda":
         versions |= {"CUDA": torch.version.cuda, "cuDNN": str(torch.backends.cudnn.version())}
     return {
         "commit": commit(),
-        "code": code_digest(),
+        "training_version": TRAINING_VERSION,
         "versions": versions,
         "device": device_name(device),
         "date": datetime.date.today().isoformat(),
@@ -180,29 +144,6 @@ def _commit(folder: Path) -> str:
     if not tracked:  # the package is installed inside some other project
         return "unknown"
     return head + (" with changes" if changed else "")
-
-
-@functools.cache
-def code_digest() -> str:
-    """A digest of the modules that decide what training does; comments, docstrings and the layout of the code do not count."""
-    digest = hashlib.sha256()
-    for module in TRAINING_CODE:
-        digest.update(repr(_shape(ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8")))).encode())
-    return digest.hexdigest()[:16]
-
-
-def _shape(node):
-    """A syntax tree as nested lists, the same for all versions of Python that have the same syntax."""
-    if isinstance(node, ast.AST):
-        children = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
-        return [type(node).__name__, *([name, _shape(value)] for name, value in children if name != "kind")]
-    if isinstance(node, list):
-        return [_shape(value) for value in node if not _is_docstring(value)]
-    return repr(node)
-
-
-def _is_docstring(node) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def file_name(recipe: Recipe, scale: str) -> str:
@@ -269,6 +210,3 @@ def read(path: Path | str) -> Record:
     if not isinstance(record["epochs"], list) or not isinstance(record["result"], dict):
         raise ValueError(f"{path} is not a record: epochs must be a list and result an object")
     return Record(record)
-
-
-code_digest()  # now, while the files are those that this process has imported
