@@ -13,16 +13,17 @@ from pathlib import Path
 
 import torch
 
-from . import architectures, bench, checkpoints, data, records
+from . import architectures, bench
 from ._checks import choice
-from .batches import generator
-from .curves import curves
-from .evaluation import as_input, evaluate
-from .experiments import SUITES, at_scale, missing, reproduce
-from .inspection import extremes, inspect
-from .recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
+from .pages.curves import curves
+from .pages.extremes import extremes
 from .timing import step_times
-from .training import train
+from .training import checkpoints, data, records, train
+from .training.batches import generator
+from .training.evaluation import as_input, evaluate
+from .training.experiments import at_scale, missing, read_suites, reproduce
+from .training.inspection import inspect
+from .training.recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
 
 HOW = argparse.ArgumentDefaultsHelpFormatter
 
@@ -100,7 +101,10 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--download", action="store_true", help="fetch what is missing; an interrupted download goes on")
 
     made = command("reproduce", _reproduce, "Make the records that the book reads, where one is missing or old.")
-    made.add_argument("dataset", help=", ".join(SUITES))
+    made.add_argument("dataset", help="a data set of the list of runs: digits, mnist, svhn, cifar10")
+    made.add_argument(
+        "--runs", type=Path, default=Path("book/runs.py"), metavar="FILE", help="the list of runs (book/runs.py)"
+    )
     made.add_argument("--out", type=Path, default=Path("book/records"), metavar="DIR", help="the folder (book/records)")
     made.add_argument("--only", nargs="*", default=(), metavar="LABEL", help="these experiments; all by default")
     made.add_argument("--scale", default="", help="cpu or full; by default full on a GPU and cpu without one")
@@ -150,8 +154,10 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _tell(record: records.Record, folder: Path) -> None:
+    """Draw a run's curves, and say what came out."""
     if int(os.environ.get("RANK", 0)):
         return
+    curves([record]).savefig(folder / "curves.png", dpi=150)
     result = record["result"]
     print(
         f"{record['config']['dataset']}, seed {record['seed']}: test accuracy {100 * result['test_accuracy']:.2f}% of "
@@ -224,13 +230,13 @@ def _data(options: argparse.Namespace) -> None:
 
 
 def _reproduce(options: argparse.Namespace) -> None:
+    suites = read_suites(options.runs)
+    suite = suites[choice("dataset", options.dataset, suites)]
     if options.list:
-        for experiment, seed, why in missing(
-            options.dataset, options.out, at_scale(options.dataset, options.scale, options.device)
-        ):
+        for experiment, seed, why in missing(suite, options.out, at_scale(suite, options.scale, options.device)):
             print(f"{experiment.file(seed)}: {why}")
         return
-    reproduce(options.dataset, options.out, labels=tuple(options.only), scale=options.scale, device=options.device)
+    reproduce(suite, options.out, labels=tuple(options.only), scale=options.scale, device=options.device)
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from .gradients import JFB, Unrolled
-from .iteration import eager
 from .solvers import FixedPointIteration, Solution
+from .solvers.iteration import eager
 
 __all__ = ["ImplicitNetwork"]
 

@@ -11,9 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from jfb_tutorial import checkpoints
-from jfb_tutorial.recipes import recipe
-from jfb_tutorial.training import train
+from jfb_tutorial.training import checkpoints, train
+from jfb_tutorial.training.recipes import recipe
 
 
 def start(out: Path) -> int:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from jfb_tutorial import checkpoints
 from jfb_tutorial.architectures import build
-from jfb_tutorial.checkpoints import load, load_network, restore, save, save_network, write
 from jfb_tutorial.gradients import NeumannSeries
-from jfb_tutorial.recipes import recipe
 from jfb_tutorial.solvers import FixedPointIteration
+from jfb_tutorial.training import checkpoints
+from jfb_tutorial.training.checkpoints import load, load_network, restore, save, save_network, write
+from jfb_tutorial.training.recipes import recipe
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_writing_replaces_whole_files_only(tmp_path, monkeypatch):
 FULL = """
 import resource, signal, sys, torch
 from pathlib import Path
-from jfb_tutorial.checkpoints import save
+from jfb_tutorial.training.checkpoints import save
 path = Path(sys.argv[1])
 save(path, {"x": torch.zeros(10)}, {})
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))

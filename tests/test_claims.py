@@ -6,7 +6,7 @@ import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
 
-from jfb_tutorial.claims import MIME_TYPE, Check, Claim
+from jfb_tutorial.pages.claims import MIME_TYPE, Check, Claim
 
 GOOD, BAD = Check("γ", 0.46, "<", 0.5), Check("γ on [−1, 1]", 4.98, "<=", 0.5)
 

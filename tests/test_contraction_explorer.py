@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import grave_violations, number, slider, words
 
-from jfb_tutorial import explorers
+from jfb_tutorial.pages import explorers
 
 SLIDERS = ("re", "im", "c", "start", "steps")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import grave_violations, number, slider, words
 
-from jfb_tutorial import explorers
+from jfb_tutorial.pages import explorers
 
 SLIDERS = ("gamma", "kappa", "angle", "turn")
 STAGE, HALF, CENTRE = 400, 166, (222, 190)  # the drawing, half its box, the box's centre; in units of the drawing

@@ -9,9 +9,11 @@ from conftest import ROOT, grave_violations, number, slider, words
 from PIL import Image
 from torch import nn
 
-from jfb_tutorial import architectures, checkpoints, data, explorers
-from jfb_tutorial.explorers._program import Numbers, program
-from jfb_tutorial.inspection import inspect
+from jfb_tutorial import architectures
+from jfb_tutorial.pages import explorers
+from jfb_tutorial.pages.explorers._program import Numbers, program
+from jfb_tutorial.training import checkpoints, data
+from jfb_tutorial.training.inspection import inspect
 
 CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 STEPS = 20

@@ -9,84 +9,97 @@ import torch
 import yaml
 from conftest import BOOK
 
-from jfb_tutorial import checkpoints, data, experiments, records
 from jfb_tutorial.__main__ import main
-from jfb_tutorial.evaluation import evaluate
-from jfb_tutorial.experiments import SUITES, Experiment, missing, reproduce
-from jfb_tutorial.live import Panel
-from jfb_tutorial.recipes import recipe
+from jfb_tutorial.gradients import NeumannSeries
+from jfb_tutorial.pages.live import Panel
+from jfb_tutorial.training import checkpoints, data, experiments, records
+from jfb_tutorial.training.evaluation import evaluate
+from jfb_tutorial.training.experiments import Experiment, at_scale, missing, read_suites, reproduce
+from jfb_tutorial.training.recipes import recipe
 
 sys.path.insert(0, str(BOOK / "_ext"))
 import reproductions
 
+SUITES = reproductions.SUITES
 ROWS = yaml.safe_load((BOOK / "_reproductions.yml").read_text())
 
 
+LIST = """
+from jfb_tutorial.training.experiments import Experiment
+from jfb_tutorial.training.recipes import recipe
+
+plan = recipe("digits", "smoke", epochs=1, images=100, reestimate=0, probe=0)
+twin = Experiment("twin", "smoke", plan.replace(explicit=True), range(1))
+SUITES = {"digits": (Experiment("jfb", "smoke", plan, range(2)), twin)}
+"""
+
+
 @pytest.fixture
-def tiny(monkeypatch):
-    """A suite of two short experiments."""
-    plan = recipe("digits", "smoke", epochs=1, images=100, reestimate=0, probe=0)
-    suite = (
-        Experiment("jfb", "smoke", plan, range(2)),
-        Experiment("twin", "smoke", plan.replace(explicit=True), range(1)),
-    )
-    monkeypatch.setitem(SUITES, "digits", suite)
-    return suite
+def listed(tmp_path_factory):
+    """A list of two short experiments, in a file."""
+    path = tmp_path_factory.mktemp("list") / "runs.py"
+    path.write_text(LIST)
+    return path
 
 
-def test_reproducing_makes_what_is_missing_and_nothing_else(tiny, tmp_path, monkeypatch, capsys):
-    reproduce("digits", tmp_path, labels=("twin",))
+@pytest.fixture
+def tiny(listed):
+    """The suite of two short experiments."""
+    return read_suites(listed)["digits"]
+
+
+def test_reproducing_makes_what_is_missing_and_nothing_else(tiny, listed, tmp_path, monkeypatch, capsys):
+    reproduce(tiny, tmp_path, labels=("twin",))
     assert [path.name for path in tmp_path.iterdir()] == ["digits-twin-smoke-0.json"]
     with pytest.raises(
         FileNotFoundError, match=r"no record .*digits-jfb-smoke-0.json; python -m jfb_tutorial reproduce digits"
     ):
         tiny[0].records(tmp_path)
-    assert main(["reproduce", "digits", "--out", str(tmp_path), "--list"]) == 0
+    assert main(["reproduce", "digits", "--runs", str(listed), "--out", str(tmp_path), "--list"]) == 0
     assert capsys.readouterr().out.splitlines()[-2:] == [
         "digits-jfb-smoke-0.json: there is no record",
         "digits-jfb-smoke-1.json: there is no record",
     ]
-    assert main(["reproduce", "digits", "--out", str(tmp_path)]) == 0
-    assert not list(missing("digits", tmp_path))
+    assert main(["reproduce", "digits", "--runs", str(listed), "--out", str(tmp_path)]) == 0
+    assert not list(missing(tiny, tmp_path))
     made = tiny[0].records(tmp_path)
     assert [record["seed"] for record in made] == [0, 1]
     assert all(record.recipe == tiny[0].recipe.replace(seed=record["seed"]) for record in made)
     before = (tmp_path / "digits-jfb-smoke-0.json").read_bytes()
-    reproduce("digits", tmp_path)
+    reproduce(tiny, tmp_path)
     assert (tmp_path / "digits-jfb-smoke-0.json").read_bytes() == before
     monkeypatch.setattr(records, "TRAINING_VERSION", 0)
-    assert {why for _, _, why in missing("digits", tmp_path)} == {
+    assert {why for _, _, why in missing(tiny, tmp_path)} == {
         "its record was made by an older version of the training code"
     }
-    monkeypatch.setitem(SUITES, "digits", (Experiment("jfb", "smoke", tiny[0].recipe.replace(lr=0.1), range(1)),))
-    assert [why for _, _, why in missing("digits", tmp_path)] == ["its record is of another recipe"]
+    suite = (Experiment("jfb", "smoke", tiny[0].recipe.replace(lr=0.1), range(1)),)
+    assert [why for _, _, why in missing(suite, tmp_path)] == ["its record is of another recipe"]
 
 
 def test_a_suite_keeps_the_trained_network_it_is_asked_to_keep(tiny, tmp_path, monkeypatch):
     plan = tiny[0].recipe
-    monkeypatch.setitem(SUITES, "digits", (Experiment("jfb", "smoke", plan, range(2), "kept.safetensors"),))
-    reproduce("digits", tmp_path)
+    suite = (Experiment("jfb", "smoke", plan, range(2), "kept.safetensors"),)
+    reproduce(suite, tmp_path)
     network = checkpoints.load_network(tmp_path / "kept.safetensors")
     found = evaluate(network, data.load("digits", "test"))
     assert found.accuracy == records.read(tmp_path / "digits-jfb-smoke-0.json")["result"]["test_accuracy"]
     assert (tmp_path / "kept.json").read_text() == (tmp_path / "digits-jfb-smoke-0.json").read_text()
-    assert not list(missing("digits", tmp_path))
+    assert not list(missing(suite, tmp_path))
     (tmp_path / "kept.safetensors").unlink()
-    assert [(seed, why) for _, seed, why in missing("digits", tmp_path)] == [(0, "its trained network is not there")]
-    reproduce("digits", tmp_path)
+    assert [(seed, why) for _, seed, why in missing(suite, tmp_path)] == [(0, "its trained network is not there")]
+    reproduce(suite, tmp_path)
     assert (tmp_path / "kept.safetensors").is_file()
 
 
 def test_without_a_gpu_the_runs_for_a_gpu_are_not_begun(tiny, tmp_path, monkeypatch):
-    runs = tuple(Experiment("jfb", scale, tiny[0].recipe, range(1)) for scale in ("cpu", "full"))
-    monkeypatch.setitem(SUITES, "digits", runs)
-    assert [each.scale for each, *_ in missing("digits", tmp_path)] == ["full" if torch.cuda.is_available() else "cpu"]
-    assert [experiments.at_scale("digits", "", device) for device in ("cpu", "cuda")] == ["cpu", "full"]
-    assert experiments.at_scale("svhn", "", "cpu") == "full"  # there is no smaller scale of it
-    reproduce("digits", tmp_path, device="cpu")
+    suite = tuple(Experiment("jfb", scale, tiny[0].recipe, range(1)) for scale in ("cpu", "full"))
+    assert [each.scale for each, *_ in missing(suite, tmp_path)] == ["full" if torch.cuda.is_available() else "cpu"]
+    assert [at_scale(suite, "", device) for device in ("cpu", "cuda")] == ["cpu", "full"]
+    assert at_scale(SUITES["svhn"], "", "cpu") == "full"  # there is no smaller scale of it
+    reproduce(suite, tmp_path, device="cpu")
     assert [path.name for path in tmp_path.glob("*.json")] == ["digits-jfb-cpu-0.json"]
     with pytest.raises(ValueError, match="scale must be one of 'cpu', 'full', got 'ful'; did you mean 'full'"):
-        reproduce("digits", tmp_path, scale="ful")
+        reproduce(suite, tmp_path, scale="ful")
 
 
 def test_a_killed_reproduction_goes_on(tiny, tmp_path):
@@ -97,9 +110,9 @@ def test_a_killed_reproduction_goes_on(tiny, tmp_path):
         raise Stop
 
     with pytest.raises(Stop):
-        reproduce("digits", tmp_path, callback=stop)
+        reproduce(tiny, tmp_path, callback=stop)
     assert (tmp_path / ".runs" / "digits-jfb-smoke-0").is_dir()
-    reproduce("digits", tmp_path)
+    reproduce(tiny, tmp_path)
     assert len(list(tmp_path.glob("*.json"))) == 3
     assert not (tmp_path / ".runs").exists()
 
@@ -110,7 +123,7 @@ def test_too_little_memory_is_no_failure_of_the_run(tiny, tmp_path, monkeypatch)
 
     monkeypatch.setattr(experiments, "train", too_large)
     with pytest.raises(torch.OutOfMemoryError, match="12 fits"):
-        reproduce("digits", tmp_path)
+        reproduce(tiny, tmp_path)
     assert not (tmp_path / "failed").exists()
 
 
@@ -123,40 +136,44 @@ def test_what_other_code_left_half_done_is_begun_anew(tiny, tmp_path, monkeypatc
             raise Stop
 
     plan = tiny[0].recipe.replace(epochs=2)
-    monkeypatch.setitem(SUITES, "digits", (Experiment("jfb", "smoke", plan, range(1)),))
+    suite = (Experiment("jfb", "smoke", plan, range(1)),)
     with monkeypatch.context() as patch:
         patch.setattr(records, "TRAINING_VERSION", 0)
         with pytest.raises(Stop):
-            reproduce("digits", tmp_path, callback=stop)
-    reproduce("digits", tmp_path)
+            reproduce(suite, tmp_path, callback=stop)
+    reproduce(suite, tmp_path)
     assert not records.read(tmp_path / "digits-jfb-smoke-0.json").stale
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tiny, tmp_path, monkeypatch):
     bad = tiny[0].recipe.replace(rule="ImplicitDifferentiation(max_steps=1)")
     suite = (Experiment("bad", "smoke", bad, range(1)), tiny[1])
-    monkeypatch.setitem(SUITES, "digits", suite)
     with pytest.raises(RuntimeError, match=r"1 of 2 runs failed:\ndigits-bad-smoke-0.json: in batch 1 of epoch 1"):
-        reproduce("digits", tmp_path)
+        reproduce(suite, tmp_path)
     assert not any((tmp_path / ".runs").iterdir())
     assert [path.name for path in tmp_path.glob("*.json")] == ["digits-twin-smoke-0.json"]
     failure = suite[0].failure(tmp_path)
     assert failure["result"]["failed"].startswith("in batch 1 of epoch 1: ")
     assert failure.recipe == bad
     assert suite[1].failure(tmp_path) is None
-    reproduce("digits", tmp_path)  # a known failure is not tried again
-    monkeypatch.setitem(SUITES, "digits", (Experiment("bad", "smoke", tiny[0].recipe, range(1)),))
-    assert [why for *_, why in missing("digits", tmp_path)] == ["its record is of another recipe"]
-    reproduce("digits", tmp_path)
+    reproduce(suite, tmp_path)  # a known failure is not tried again
+    suite = (Experiment("bad", "smoke", tiny[0].recipe, range(1)),)
+    assert [why for *_, why in missing(suite, tmp_path)] == ["its record is of another recipe"]
+    reproduce(suite, tmp_path)
     assert suite[0].failure(tmp_path) is None
     assert (tmp_path / "digits-bad-smoke-0.json").is_file()
 
 
-def test_unknown_names_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="did you mean 'digits'"):
-        reproduce("digit", tmp_path)
+def test_unknown_names_are_refused(tiny, listed, tmp_path, capsys):
+    assert main(["reproduce", "digit", "--runs", str(listed)]) == 1
+    assert "did you mean 'digits'" in capsys.readouterr().err
     with pytest.raises(ValueError, match="did you mean 'jfb'"):
-        reproduce("digits", tmp_path, labels=("jbf",))
+        reproduce(tiny, tmp_path, labels=("jbf",))
+    with pytest.raises(FileNotFoundError, match=r"there is no list of runs .*nowhere.py; .* name one by --runs"):
+        read_suites(tmp_path / "nowhere.py")
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(ValueError, match=r"empty.py must define SUITES"):
+        read_suites(tmp_path / "empty.py")
 
 
 def test_file_names_are_those_of_one_experiment_each():
@@ -309,7 +326,7 @@ def test_the_panel_trains_shows_and_stops():
     assert "Test accuracy" in panel.words.value
     assert bytes(panel.picture.value).startswith(b"\x89PNG")
     assert panel.button.description == "Train"
-    assert panel.records[0].recipe.rule == experiments.NeumannSeries(6)
+    assert panel.records[0].recipe.rule == NeumannSeries(6)
     panel.epochs.value = 50
     thread = panel.start()
     panel.stop()

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pytest
 from IPython.core.formatters import DisplayFormatter
 
-from jfb_tutorial import explorers, figures
+from jfb_tutorial.pages import explorers, figures
 
 ALT = "A line that rises from the lower left corner to the upper right one."
 

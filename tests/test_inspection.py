@@ -6,12 +6,14 @@ import pytest
 import torch
 from conftest import BOOK
 
-from jfb_tutorial import architectures, checkpoints, data, records
+from jfb_tutorial import architectures
 from jfb_tutorial.__main__ import main
-from jfb_tutorial.evaluation import evaluate
-from jfb_tutorial.inspection import Inspection, extremes, inspect
-from jfb_tutorial.recipes import recipe
+from jfb_tutorial.pages.extremes import extremes
 from jfb_tutorial.solvers import FixedPointIteration
+from jfb_tutorial.training import checkpoints, data, records
+from jfb_tutorial.training.evaluation import evaluate
+from jfb_tutorial.training.inspection import Inspection, inspect
+from jfb_tutorial.training.recipes import recipe
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 import scipy.sparse.linalg
 import torch
 
-from jfb_tutorial import linear
+from jfb_tutorial.gradients import krylov
 
-METHODS = list(linear.METHODS)
+METHODS = list(krylov.METHODS)
 
 
 def run(method, J, g, *, tol=1e-8, max_steps=5000, dtype=None):
@@ -22,7 +22,7 @@ def run(method, J, g, *, tol=1e-8, max_steps=5000, dtype=None):
 
         return product
 
-    solution = linear.solve(method, g, times(J), times(J.mT), tol=tol, max_steps=max_steps)
+    solution = krylov.solve(method, g, times(J), times(J.mT), tol=tol, max_steps=max_steps)
     return solution, len(products)
 
 
@@ -107,7 +107,7 @@ def test_products_may_couple_systems_of_different_sizes(method):
     def times(A):
         return lambda w: (w.reshape(1, -1) @ A).reshape(w.shape)
 
-    solution = linear.solve(method, g, times(J), times(J.T), tol=1e-10, max_steps=400)
+    solution = krylov.solve(method, g, times(J), times(J.T), tol=1e-10, max_steps=400)
     missing = (g - solution.w + times(J)(solution.w)).norm(dim=1)
     told = solution.residual * g.norm(dim=1)
     rows = torch.tensor([True, True, False, True])  # a residual relative to no gradient tells nothing
@@ -134,14 +134,14 @@ def test_running_out_of_steps_is_not_rounding():
         return (w.to(coarse) @ J.to(coarse)).float()
 
     g = torch.ones(1, 4)
-    short = linear.solve("neumann", g, product, product, tol=1e-6, max_steps=15)
+    short = krylov.solve("neumann", g, product, product, tol=1e-6, max_steps=15)
     assert not short.converged.any()
     J = 0.7 * torch.eye(4)  # within what rounding would explain, and still on the way
-    short = linear.solve("neumann", g, product, product, tol=1e-6, max_steps=12)
+    short = krylov.solve("neumann", g, product, product, tol=1e-6, max_steps=12)
     assert short.residual[0] < 0.03
     assert not short.converged.any()
     J = 0.95 * torch.eye(4)
-    long = linear.solve("neumann", g, product, product, tol=1e-6, max_steps=2000)
+    long = krylov.solve("neumann", g, product, product, tol=1e-6, max_steps=2000)
     assert long.converged.all()
     assert 1e-6 < long.residual[0] < 0.05
     torch.testing.assert_close(long.w, torch.full((1, 4), 20.0), rtol=0.2, atol=0)
@@ -157,7 +157,7 @@ def test_hidden_rounding_is_measured_and_not_blamed_on_T(method):
         return (x * scale).round() / scale
 
     g = torch.randn(1, 64, generator=torch.Generator().manual_seed(5))
-    solution = linear.solve(
+    solution = krylov.solve(
         method, g, lambda w: coarse(w) @ coarse(W), lambda w: coarse(w) @ coarse(W.T), tol=1e-6, max_steps=1000
     )
     assert solution.converged.all()
@@ -213,12 +213,12 @@ def test_gmres_needs_at_most_the_products_of_the_series_before_it_starts_again()
         g = torch.randn(1, len(J), generator=torch.Generator().manual_seed(8), dtype=torch.float64)
         _, gmres = run("gmres", J, g, tol=1e-2)
         _, series = run("neumann", J, g, tol=1e-2)
-        assert series > linear.MEMORY or gmres <= series, name  # both measure the residual with one more
+        assert series > krylov.MEMORY or gmres <= series, name  # both measure the residual with one more
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_systems(method):
     for shape in ((0, 3), (2, 0)):
-        solution = linear.solve(method, torch.zeros(shape), None, None, tol=1e-6, max_steps=10)
+        solution = krylov.solve(method, torch.zeros(shape), None, None, tol=1e-6, max_steps=10)
         assert solution.w.shape == shape
         assert solution.converged.all()

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from conftest import NOTEBOOKS
 
-from jfb_tutorial.claims import MIME_TYPE
+from jfb_tutorial.pages.claims import MIME_TYPE
 
 pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

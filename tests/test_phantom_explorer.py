@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import grave_violations, number, slider, words
 
-from jfb_tutorial import explorers
+from jfb_tutorial.pages import explorers
 
 SLIDERS = ("k", "damping", "gamma", "symmetry", "kappa")
 DEFAULTS = {"k": 5, "damping": 0.5, "gamma": 0.9, "symmetry": 1.0, "kappa": 10.0}

@@ -97,7 +97,47 @@ def test_the_run_times_are_those_of_the_chapters():
         assert set(run) == {"seconds", "device", "versions", "date", "commit"}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "jfb_tutorial").glob("*.py")), ids=lambda path: path.stem)
-def test_every_module_can_be_imported_first(path):
-    name = "jfb_tutorial" if path.stem == "__init__" else f"jfb_tutorial.{path.stem}"
-    subprocess.run([sys.executable, "-c", f"import {name}"], check=True)
+def modules() -> list[str]:
+    paths = sorted((ROOT / "jfb_tutorial").rglob("*.py"))
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+
+
+def test_every_module_can_be_imported_first():
+    # torch once, and a process of its own for each module, forked from there
+    code = """
+import importlib, os, sys
+import torch, matplotlib.pyplot, sklearn, torchvision
+failed = []
+for name in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        try:
+            importlib.import_module(name)
+            os._exit(0)
+        except BaseException as error:
+            print(name, repr(error), flush=True)
+            os._exit(1)
+    failed += [name] * bool(os.waitpid(child, 0)[1])
+sys.exit(bool(failed))
+"""
+    done = subprocess.run([sys.executable, "-c", code, *modules()], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_core_needs_torch_numpy_and_scipy_alone():
+    """And neither the core knows of training and pages, nor training of pages."""
+    code = """
+import sys
+import {names}
+print([n for n in sys.modules if n.startswith({never}) or n in ("matplotlib", "sklearn", "PIL", "torchvision", "safetensors") and not {some}])
+"""
+    core = [
+        name
+        for name in modules()
+        if not name.startswith(("jfb_tutorial.training", "jfb_tutorial.pages", "jfb_tutorial.__main__"))
+    ]
+    rooms = "('jfb_tutorial.training', 'jfb_tutorial.pages')"
+    for names, never, some in ((core, rooms, False), (["jfb_tutorial.training"], "'jfb_tutorial.pages'", True)):
+        text = code.format(names=", ".join(names), never=never, some=some)
+        done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+        assert done.stdout == "[]\n"

@@ -6,8 +6,8 @@ from dataclasses import fields
 import pytest
 
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, NeumannSeries, UnrolledPhantom
-from jfb_tutorial.recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
 from jfb_tutorial.solvers import Anderson, FixedPointIteration
+from jfb_tutorial.training.recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
 
 
 @pytest.mark.parametrize("network", ["digits", "mnist", "svhn", "cifar10", "fast_cifar10"])

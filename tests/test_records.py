@@ -6,10 +6,9 @@ import math
 import matplotlib.pyplot as plt
 import pytest
 
-from jfb_tutorial import records
-from jfb_tutorial.curves import curves
-from jfb_tutorial.gradients import ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom
-from jfb_tutorial.recipes import recipe
+from jfb_tutorial.pages.curves import curves
+from jfb_tutorial.training import records
+from jfb_tutorial.training.recipes import recipe
 
 
 def record(seed=0, **changes):
@@ -90,19 +89,6 @@ def test_provenance_names_the_commit_and_the_versions(monkeypatch):
     assert records.commit() == "abc1234"
     monkeypatch.delenv("JFB_COMMIT")
     assert records.commit(records.PACKAGE / "not there") == "unknown"
-
-
-def test_file_names():
-    def name(scale="cpu", **changes):
-        return records.file_name(recipe("digits", **changes), scale)
-
-    assert name(seed=2) == "digits-jfb-cpu-2.json"
-    assert name("full", rule=NeumannSeries(6)) == "digits-neumann-6-full-0.json"
-    assert name(rule=NeumannSeries(6, 0.5)) == "digits-neumann-6-0.5-cpu-0.json"
-    assert name(rule=UnrolledPhantom()) == "digits-upg-5-0.5-cpu-0.json"
-    assert name(rule=ImplicitDifferentiation("cg", per_sample=True)) == "digits-exact-cg-per-sample-cpu-0.json"
-    assert name(rule=Unrolled(9)) == "digits-unrolled-9-cpu-0.json"
-    assert name(explicit=True) == "digits-explicit-cpu-0.json"
 
 
 def test_curves():

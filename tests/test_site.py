@@ -7,7 +7,7 @@ import time
 import pytest
 from conftest import BOOK, NOTEBOOKS, ROOT, grave_violations
 
-from jfb_tutorial import explorers
+from jfb_tutorial.pages import explorers
 
 CHAPTER = NOTEBOOKS[0].stem + ".html"
 PAGES = [

@@ -16,14 +16,14 @@ from PIL import Image
 from torch import nn
 from torch._dynamo.backends.registry import lookup_backend
 
-from jfb_tutorial import _meter, checkpoints, data, records, training
+from jfb_tutorial import training
 from jfb_tutorial.__main__ import main
-from jfb_tutorial.evaluation import evaluate, full_precision
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom
 from jfb_tutorial.network import ImplicitNetwork
-from jfb_tutorial.recipes import recipe
 from jfb_tutorial.solvers import Anderson, Broyden, FixedPointIteration
-from jfb_tutorial.training import train
+from jfb_tutorial.training import checkpoints, data, meter, records, train
+from jfb_tutorial.training.evaluation import evaluate, full_precision
+from jfb_tutorial.training.recipes import recipe
 
 HERE = Path(__file__).parent
 SMALL = {"epochs": 2, "images": 200, "reestimate": 100, "probe": 2}
@@ -50,7 +50,7 @@ def finished(tmp_path_factory):
 
 def test_what_a_run_leaves(finished):
     run, out = finished
-    assert sorted(path.name for path in out.iterdir()) == ["curves.png", "model.safetensors", "record.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["model.safetensors", "record.json"]
     record = records.read(out / "record.json")
     assert record == json.loads(json.dumps(run.record))
     assert record.recipe == recipe("digits", "smoke", held_out=200)
@@ -341,7 +341,6 @@ def test_killed_at_random_moments(tmp_path):
     assert kills == 10
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
     assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == [
-        "curves.png",
         "model.safetensors",
         "record.json",
     ]
@@ -419,10 +418,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 
 def test_a_loss_that_was_not_finite_earlier_is_found_where_losses_are_read_late():
     """On a GPU the loss is not read in every step, and the next step may fail in the solver."""
-    meter = _meter.Meter(3)
-    meter.sums = {"loss": [torch.tensor(1.0), torch.tensor(math.nan)]}
+    late = meter.Meter(3)
+    late.sums = {"loss": [torch.tensor(1.0), torch.tensor(math.nan)]}
     with pytest.raises(FloatingPointError, match="the loss is nan in batch 2 of epoch 3"):
-        meter.located(FloatingPointError("T(u) is not finite at step 1"), 2)
+        late.located(FloatingPointError("T(u) is not finite at step 1"), 2)
 
 
 def test_contraction_is_a_bound_for_the_batch():
@@ -432,9 +431,9 @@ def test_contraction_is_a_bound_for_the_batch():
         solver = FixedPointIteration(tol=1e-3, max_steps=20)
         last = solver(lambda u: 0.5 * u.flip(0) + 1, torch.tensor([[0.0], [2.0 - 1e-9]], dtype=torch.float64))
 
-    assert float(_meter._largest_ratio(Network)) == pytest.approx(0.5)
+    assert float(meter._largest_ratio(Network)) == pytest.approx(0.5)
     Network.solver = Anderson(tol=1e-3)
-    assert float(_meter._largest_ratio(Network)) == -math.inf
+    assert float(meter._largest_ratio(Network)) == -math.inf
     assert train(small(epochs=1, solver=Anderson(tol=1e-3))).record["epochs"][0]["contraction"] is None
 
 
@@ -512,7 +511,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
 
 WORKER = """
 import sys
-from jfb_tutorial.recipes import recipe
+from jfb_tutorial.training.recipes import recipe
 from jfb_tutorial.training import train
 train(
     recipe("digits", "smoke", epochs=2, images=210, batch=51, precision="float64", norm="group", dropout=False, crop=1,

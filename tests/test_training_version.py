@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jfb_tutorial import records
-from jfb_tutorial.recipes import recipe
-from jfb_tutorial.training import train
+from jfb_tutorial.training import records, train
+from jfb_tutorial.training.recipes import recipe
 
 EXPECTED = Path(__file__).parent / "data" / "training_version.json"
 # float64 and a tight tolerance: where an iteration stops is then no matter of rounding

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
-from jfb_tutorial.records import commit
+from jfb_tutorial.training.records import commit
 from nbclient import NotebookClient
 
 BOOK = Path(__file__).resolve().parent.parent

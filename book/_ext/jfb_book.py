@@ -5,7 +5,7 @@
 {chapter-time}`see Run times, chapter 01`
                      how long a chapter takes to read and to run; the words are what JupyterLab shows
 {cite-this-book}     the book's BibTeX entry, from CITATION.cff and the project's address
-{explorer} cobweb    an explorer outside a notebook; options d, y0 and steps as in jfb_tutorial.explorers.cobweb
+{explorer} cobweb    an explorer outside a notebook; options d, y0 and steps as in jfb_tutorial.pages.explorers.cobweb
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 from docutils import nodes
 from docutils.parsers.rst import Directive, directives
-from jfb_tutorial import explorers
+from jfb_tutorial.pages import explorers
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 

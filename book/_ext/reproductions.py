@@ -7,13 +7,14 @@ from pathlib import Path
 import yaml
 from docutils import nodes
 from docutils.parsers.rst import Directive
-from jfb_tutorial import experiments, records
+from jfb_tutorial.training import experiments, records
 
 import jfb_book
 
 BOOK = Path(__file__).resolve().parent.parent
 RECORDS = BOOK / "records"
 TIMINGS = BOOK / "timings"
+SUITES = experiments.read_suites(BOOK / "runs.py")
 
 
 def rows() -> list[dict]:
@@ -23,7 +24,7 @@ def rows() -> list[dict]:
 
 def found(dataset: str, label: str) -> tuple[experiments.Experiment, list[records.Record]]:
     """The records there are of an experiment, at the largest scale that has any."""
-    same = [each for each in experiments.SUITES[dataset] if each.label == label]
+    same = [each for each in SUITES[dataset] if each.label == label]
     for each in sorted(same, key=lambda each: each.scale != "full"):
         paths = [path for seed in each.seeds if (path := RECORDS / each.file(seed)).is_file()]
         if paths or any(each.failure(RECORDS, seed) for seed in each.seeds):
@@ -72,7 +73,7 @@ def answer(row: dict) -> tuple[str, str, str]:
     command = f"python -m jfb_tutorial reproduce {runs['dataset']} --only {runs['label']}"
     if "to" in runs:
         command += f" {runs['to']}"
-    if experiment.scale == "full" and any(each.scale == "cpu" for each in experiments.SUITES[runs["dataset"]]):
+    if experiment.scale == "full" and any(each.scale == "cpu" for each in SUITES[runs["dataset"]]):
         command += " --scale full"
     if ours is None:
         failures = [seed for seed in experiment.seeds if experiment.failure(RECORDS, seed)]
@@ -131,7 +132,7 @@ class ReproductionsLedger(Directive):
 def all_records() -> list[nodes.Node]:
     """Every record of the book, with its provenance, by experiment."""
     body, known = [], set()
-    for suite in experiments.SUITES.values():
+    for suite in SUITES.values():
         for experiment in suite:
             paths = [path for seed in experiment.seeds if (path := RECORDS / experiment.file(seed)).is_file()]
             name = experiment.file(0).removesuffix("-0.json")

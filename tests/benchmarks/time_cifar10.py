@@ -19,12 +19,14 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from jfb_tutorial import architectures, batches, checkpoints, data, experiments, records
-from jfb_tutorial._meter import Meter
-from jfb_tutorial.evaluation import as_input
+from jfb_tutorial import architectures
 from jfb_tutorial.gradients import JFB, NeumannSeries
 from jfb_tutorial.solvers import FixedPointIteration
 from jfb_tutorial.timing import interleaved, ratios
+from jfb_tutorial.training import batches, checkpoints, data, records
+from jfb_tutorial.training.evaluation import as_input
+from jfb_tutorial.training.experiments import read_suites
+from jfb_tutorial.training.meter import Meter
 
 try:
     import torchdeq
@@ -209,7 +211,7 @@ def main():
     ours = Step(images, device)
     ours()
     steps = ours.evaluations()
-    known = {each.label: each.recipe for each in experiments.SUITES["cifar10"] if each.scale == "cpu"}
+    known = {each.label: each.recipe for each in read_suites(BOOK / "runs.py")["cifar10"] if each.scale == "cpu"}
     kinds = {
         "ours": ours,
         "by hand": Step(images, device, kind="by hand"),

@@ -18,10 +18,11 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from jfb_tutorial import architectures, checkpoints, data
-from jfb_tutorial.evaluation import as_input
-from jfb_tutorial.experiments import SUITES
+from jfb_tutorial import architectures
 from jfb_tutorial.timing import interleaved, ratios
+from jfb_tutorial.training import checkpoints, data
+from jfb_tutorial.training.evaluation import as_input
+from jfb_tutorial.training.experiments import read_suites
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 sys.path.insert(0, str(BOOK / "_ext"))
@@ -68,7 +69,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     images = data.load(options.dataset)
-    recipes = {each.label: each.recipe for each in SUITES[options.dataset] if each.scale == "cpu"}
+    recipes = {
+        each.label: each.recipe for each in read_suites(BOOK / "runs.py")[options.dataset] if each.scale == "cpu"
+    }
     seconds = interleaved({label: training_step(recipes[label], images) for label in LABELS[options.dataset]}, ROUNDS)
     result = {
         "milliseconds_with_jfb": 1e3 * statistics.median(seconds["jfb"]),

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ._jacobian import graph_nodes
-from .accelerated import Anderson
-from .iteration import FixedPointIteration
-from .network import ImplicitNetwork
+from .._jacobian import graph_nodes
+from ..network import ImplicitNetwork
+from ..solvers.anderson import Anderson
+from ..solvers.iteration import FixedPointIteration
 
 __all__ = ["Linearised"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._checks import flag, image, integer, latent, positive
+from .._checks import flag, image, integer, latent, positive
 
 __all__ = ["FixedPointIteration", "Solution"]
 

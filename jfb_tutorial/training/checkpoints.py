@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from .architectures import build
-from .network import ImplicitNetwork
+from ..architectures import build
+from ..network import ImplicitNetwork
 from .recipes import Recipe
 
 __all__ = ["digest", "load", "load_network", "restore", "save", "save_network", "write"]

@@ -1,4 +1,4 @@
-"""Measurements of what the theorems assume and conclude: contraction factors, antieigenvalues, directions of descent."""
+"""How much T stretches: the norm of its Jacobian, exactly and as one random direction sees it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,10 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
-from ._checks import image, integer, latent, positive
-from ._jacobian import buffers_kept, products
-from .directions import DescentCheck, PhantomCheck, descent_check, phantom_check
-from .linearised import Linearised
+from .._checks import image, integer, latent, positive
+from .._jacobian import buffers_kept, products
 
-__all__ = [
-    "DescentCheck",
-    "Linearised",
-    "PhantomCheck",
-    "antieigenvalue",
-    "contraction_factor",
-    "descent_check",
-    "jacobian_products",
-    "lipschitz_estimate",
-    "phantom_check",
-]
+__all__ = ["contraction_factor", "jacobian_products", "lipschitz_estimate"]
 
 DENSE_LIMIT = 4096
 """Unknowns up to which `contraction_factor` builds the Jacobian and takes its SVD."""
@@ -160,33 +148,3 @@ def lipschitz_estimate(
                 )
             largest = max(largest, ratio)
     return largest
-
-
-def antieigenvalue(G: Tensor) -> float:
-    """The first antieigenvalue of G, the smallest cosine between x and Gx: min ⟨x, Gx⟩ / (‖Gx‖ ‖x‖) = 2√κ/(1 + κ).
-
-    κ = λmax/λmin is the condition number of G, symmetric and positive definite (Gustafson 1968). It is the sine of the angle by
-    which a contraction may turn a gradient before JFB's direction can stop descending; chapter 5 uses it.
-
-    Args:
-        G: `(n, n)`, symmetric positive definite, float32 or float64.
-
-    Raises:
-        TypeError: G is neither float32 nor float64.
-        ValueError: G is not square, not symmetric to rounding, or not positive definite.
-    """
-    if G.ndim != 2 or G.shape[0] != G.shape[1] or not G.numel():
-        raise ValueError(f"G must be a square matrix, got shape {tuple(G.shape)}")
-    if G.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"G must be float32 or float64, got {G.dtype}; convert it first")
-    scale = G.abs().max()
-    if not (G - G.T).abs().max() <= 100 * torch.finfo(G.dtype).eps * scale:
-        raise ValueError("G must be symmetric; for a matrix M of full column rank, pass M.T @ M")
-    eigenvalues = torch.linalg.eigvalsh((G + G.T) / 2)
-    low, high = eigenvalues[0].item(), eigenvalues[-1].item()
-    if not low > len(G) * torch.finfo(G.dtype).eps * high:
-        raise ValueError(
-            f"G must be positive definite, but its smallest eigenvalue is {low:.3g}; M lacks full column rank?"
-        )
-    kappa = high / low
-    return 2 * math.sqrt(kappa) / (1 + kappa)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import io
 import threading
 
+from ..network import ImplicitNetwork
+from ..training import train
+from ..training.recipes import RULES, Recipe, parse
+from ..training.records import Record
 from .curves import curves
-from .network import ImplicitNetwork
-from .recipes import RULES, Recipe, parse
-from .records import Record
-from .training import train
 
 __all__ = ["Panel"]
 

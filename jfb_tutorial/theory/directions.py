@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..network import ImplicitNetwork
 from .linearised import Linearised, Loss
-from .network import ImplicitNetwork
 
 __all__ = ["DescentCheck", "PhantomCheck", "descent_check", "phantom_check"]
 

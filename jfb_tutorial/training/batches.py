@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._checks import choice, integer
+from .._checks import choice, integer
 from .data import Images
 
 __all__ = ["Augmentation", "Batches", "generator"]

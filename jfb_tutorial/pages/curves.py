@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..training.records import Record
 from .figures import BLUE, GREEN, GREY, VERMILION, style
-from .records import Record
 
 __all__ = ["curves"]
 

@@ -1,7 +1,7 @@
 """Training, once and well: any network, rule and solver of the package, on one device or several, from a shell or a notebook.
 
-A run in a folder leaves, after each epoch, a checkpoint and `state.json`, which names it; at the end `model.safetensors`,
-`record.json` and `curves.png` take their place. All randomness is a function of (seed, epoch), so a run that was killed and
+A run in a folder leaves, after each epoch, a checkpoint and `state.json`, which names it; at the end `model.safetensors`
+and `record.json` take their place. All randomness is a function of (seed, epoch), so a run that was killed and
 resumed gives the same weights as one that was not, bit for bit on the CPU.
 """
 
@@ -20,19 +20,20 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from . import bench, checkpoints, data, records
-from ._folder import Folder
-from ._jacobian import buffers_kept
-from ._meter import REMEDY, Meter
-from ._processes import Processes
-from .architectures import build
+from .. import bench
+from .._jacobian import buffers_kept
+from ..architectures import build
+from ..gradients import ImplicitDifferentiation, tally
+from ..network import ImplicitNetwork
+from ..normalisation import reestimate
+from ..theory import contraction_factor, lipschitz_estimate
+from . import checkpoints, data, records
 from .batches import Batches, generator
 from .evaluation import as_input, evaluate, full_precision
-from .gradients import ImplicitDifferentiation, tally
-from .network import ImplicitNetwork
-from .normalisation import reestimate
+from .folder import Folder
+from .meter import REMEDY, Meter
+from .processes import Processes
 from .recipes import Recipe
-from .theory import contraction_factor, lipschitz_estimate
 
 __all__ = ["Run", "train"]
 

@@ -4,7 +4,8 @@ A solver is a frozen dataclass, called as `solver(T, u0) -> Solution`. T is call
 may couple its samples (batch normalisation does); no sample is dropped or frozen when it has converged.
 """
 
-from .accelerated import Anderson, Broyden
+from .anderson import Anderson
+from .broyden import Broyden
 from .iteration import FixedPointIteration, Solution
 
 __all__ = ["Anderson", "Broyden", "FixedPointIteration", "Solution"]

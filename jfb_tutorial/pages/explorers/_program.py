@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .._blocks import Latent, Normalise, Residual
+from ..._blocks import Latent, Normalise, Residual
 
 MODULES = (
     "3×3 convolutions, linear layers, batch normalisations, leaky ReLUs, residual blocks and a mean over the pixels"

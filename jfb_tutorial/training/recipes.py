@@ -12,12 +12,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
-from . import gradients, solvers
-from ._checks import choice, flag, integer, nearest, positive
-from .architectures import ARCHITECTURES, NORMS
+from .. import gradients, solvers
+from .._checks import choice, flag, integer, nearest, positive
+from ..architectures import ARCHITECTURES, NORMS
+from ..gradients import JFB, Unrolled
 from .batches import Augmentation
 from .data import DATASETS
-from .gradients import JFB, Unrolled
 from .schedules import SCHEDULES, rate
 
 __all__ = ["RULES", "SCALES", "SOLVERS", "Recipe", "parse", "recipe"]

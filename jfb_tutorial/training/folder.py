@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..network import ImplicitNetwork
 from . import checkpoints, records
-from ._processes import Processes
-from .curves import curves
-from .network import ImplicitNetwork
+from .processes import Processes
 from .recipes import Recipe
 
-STATE, RECORD, MODEL, CURVES = "state.json", "record.json", "model.safetensors", "curves.png"
+STATE, RECORD, MODEL = "state.json", "record.json", "model.safetensors"
 
 
 class Folder:
@@ -67,7 +66,6 @@ class Folder:
         record["training_version"] = self.version
         about = {key: record[key] for key in ("seed", "commit", "versions", "device", "date", "result")}
         checkpoints.save_network(self.out / MODEL, network, recipe, classes=classes, **about)
-        curves([record]).savefig(self.out / CURVES, dpi=150)
         records.save(self.out / RECORD, record)
         self._tidy(keep=None)
 

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from .iteration import FixedPointIteration
-from .network import ImplicitNetwork
+from ..network import ImplicitNetwork
+from ..solvers.iteration import FixedPointIteration
 
 REMEDY = "lower the learning rate, or look at the residual and the contraction factor of the epochs before"
 

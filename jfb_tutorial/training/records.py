@@ -13,18 +13,15 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
-from html import escape
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from .checkpoints import write
-from .gradients import ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom
 from .recipes import Recipe
 
-__all__ = ["TRAINING_VERSION", "Record", "device_name", "file_name", "provenance", "read", "save", "sources"]
+__all__ = ["TRAINING_VERSION", "Record", "device_name", "provenance", "read", "save"]
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -60,43 +57,6 @@ class Record(dict):
         accuracy = self["result"].get("test_accuracy")
         shown = "no test accuracy" if accuracy is None else f"test accuracy {100 * accuracy:.2f}%"
         return f"Record({self['config'].get('dataset')}, {len(self['epochs'])} epochs, seed {self['seed']}: {shown})"
-
-
-class Sources:
-    """Where the numbers of a figure or a table come from, as a line of text (and of HTML) to stand beside it."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
-
-    def _repr_html_(self) -> str:
-        return f'<p class="jfb-provenance"><small>{escape(self.text)}</small></p>'
-
-
-def sources(records: Sequence[Record]) -> Sources:
-    """The provenance of some records in one line, and which were made by an older version of the training code."""
-    records = list(records)
-    if not records:
-        raise ValueError("records must hold at least one record, got none; is the run still to be made?")
-
-    def all_of(values) -> str:
-        return ", ".join(dict.fromkeys(map(str, values)))
-
-    runs = f"{len(records)} recorded run{'s' if len(records) > 1 else ''}"
-    versions = all_of(f"torch {record['versions'].get('torch')}" for record in records)
-    dates = sorted({record["date"] for record in records})
-    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    seeds = all_of(sorted({record["seed"] for record in records}))
-    text = (
-        f"From {runs}: {all_of(record['device'] for record in records)}, {versions}, {when}, "
-        f"commit {all_of(record['commit'] for record in records)}, seed{'s' if ',' in seeds else ''} {seeds}."
-    )
-    if old := sum(record.stale for record in records):
-        which = "It was" if len(records) == 1 else f"{old} of them {'was' if old == 1 else 'were'}"
-        text += f" {which} made by an older version of the training code."
-    return Sources(text)
 
 
 def provenance(device: torch.device | str = "cpu") -> dict:
@@ -144,27 +104,6 @@ def _commit(folder: Path) -> str:
     if not tracked:  # the package is installed inside some other project
         return "unknown"
     return head + (" with changes" if changed else "")
-
-
-def file_name(recipe: Recipe, scale: str) -> str:
-    """The name of a record in the book, `<dataset>-<rule>-<scale>-<seed>.json`."""
-    rule = "explicit" if recipe.explicit else slug(recipe.rule)
-    return f"{recipe.dataset}-{rule}-{scale}-{recipe.seed}.json"
-
-
-def slug(rule) -> str:
-    """A rule's name as a part of a file's: "jfb", "neumann-6", "upg-5-0.5", "exact-gmres"."""
-    match rule:
-        case ImplicitDifferentiation():
-            return f"exact-{rule.solver}" + ("-per-sample" if rule.per_sample else "")
-        case NeumannSeries():
-            return f"neumann-{rule.terms}" + (f"-{rule.damping:g}" if rule.damping != 1 else "")
-        case UnrolledPhantom():
-            return f"upg-{rule.steps}-{rule.damping:g}"
-        case Unrolled():
-            return f"unrolled-{rule.steps}"
-        case _:
-            return type(rule).__name__.lower()
 
 
 def save(path: Path, record: dict) -> None:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._checks import integer
-from ._jacobian import buffers_kept
+from .._checks import integer
+from .._jacobian import buffers_kept
+from ..network import ImplicitNetwork
 from .data import Images
-from .network import ImplicitNetwork
 
 __all__ = ["Evaluation", "as_input", "evaluate", "full_precision"]
 

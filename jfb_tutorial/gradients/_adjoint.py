@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
-from ._checks import latent
-from ._jacobian import graph_nodes
-from .iteration import eager, recorded
+from .._checks import latent
+from .._jacobian import graph_nodes
+from ..solvers.iteration import eager, recorded
 
 __all__ = ["Tally", "tally"]
 

@@ -18,8 +18,8 @@ from importlib.resources import files
 import torch
 from torch import Tensor
 
-from .._checks import flag, integer
-from ..network import ImplicitNetwork
+from ..._checks import flag, integer
+from ...network import ImplicitNetwork
 from ._program import Numbers, program
 
 __all__ = ["Explorer", "cobweb", "contraction", "descent", "equilibrium", "phantom"]

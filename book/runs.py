@@ -1,0 +1,243 @@
+"""The runs that the book's chapters read, by data set. `make records` makes those that are missing.
+
+`python -m jfb_tutorial reproduce DATASET` reads this file.
+"""
+
+from jfb_tutorial.gradients import (
+    ImplicitDifferentiation,
+    NeumannSeries,
+    PublishedCG,
+    UnrolledPhantom,
+)
+from jfb_tutorial.solvers import Anderson, FixedPointIteration
+from jfb_tutorial.training.experiments import Experiment
+from jfb_tutorial.training.recipes import recipe
+
+EXACT = ImplicitDifferentiation(tol=1e-4)
+FIVE, THREE, ONE = range(5), range(3), range(1)
+
+
+def _digits(
+    label: str, seeds: range = FIVE, *, keeps: str = "", **changes
+) -> Experiment:
+    return Experiment(
+        label, "cpu", recipe("digits", "cpu", **changes), seeds, keeps
+    )
+
+
+CONVERGED = ImplicitDifferentiation(tol=1e-3)
+PUBLISHED = {"rule": PublishedCG(), "norm": "rescaling"}
+APPENDIX_E = {
+    "lr": 1e-4,
+    "solver": FixedPointIteration(tol=1e-4, max_steps=50),
+}  # for MNIST; the code has others
+OURS = {
+    "epochs": 20,
+    "lr": 2e-3,
+    "schedule": "triangular",
+    "crop": 2,
+}  # for MNIST; set beforehand, not tuned
+
+
+def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
+    """The runs of the JFB paper on a data set: its Tables 1 and 2, its figures of training, and what tells their causes apart."""
+
+    def runs(
+        label: str, seeds: range = ONE, *, keeps: str = "", **more
+    ) -> Experiment:
+        return Experiment(
+            label,
+            scale,
+            recipe(dataset, scale, watch_test=True, **changes, **more),
+            seeds,
+            keeps,
+        )
+
+    # on CIFAR-10 the paper solves the forward problem more tightly where the Jacobian is used
+    without = {"batch_norm": False} | (
+        {"solver": FixedPointIteration(tol=1e-4, max_steps=500)}
+        if dataset == "cifar10"
+        else {}
+    )
+    mnist = dataset == "mnist"
+
+    def kept(name: str) -> str:
+        return name if mnist and scale == "cpu" else ""
+
+    short = {"epochs": 1} if scale == "cpu" else {}
+    return (
+        runs("jfb", THREE, keeps=kept("mnist.safetensors")),
+        runs("jfb-no-norm", keeps=kept("mnist-no-norm.safetensors"), **without),
+        runs("explicit", THREE, explicit=True),
+        runs("jacobian", rule=CONVERGED, **without),
+        runs("jacobian-batch-norm", THREE if mnist else ONE, rule=CONVERGED),
+        runs("neumann-6", rule=NeumannSeries(6)),
+        runs("neumann-11", rule=NeumannSeries(11)),
+        # the adjoint solver of the paper's code, with and without the scaling of R that goes with it; Appendix E
+        *(
+            (
+                runs(
+                    "jacobian-published",
+                    keeps=kept("mnist-published.safetensors"),
+                    **PUBLISHED,
+                    **without,
+                ),
+                runs(
+                    "jacobian-published-free",
+                    THREE,
+                    rule=PublishedCG(),
+                    **short,
+                    **without,
+                ),
+                runs("jfb-rescaling", norm="rescaling", **without),
+                runs("jfb-appendix-e", **APPENDIX_E, **short),
+                runs("jfb-appendix-e-lr", lr=APPENDIX_E["lr"], **short),
+                runs(
+                    "jfb-appendix-e-tol", solver=APPENDIX_E["solver"], **short
+                ),
+                runs(
+                    "jfb-augmented",
+                    keeps=kept("mnist-augmented.safetensors"),
+                    **OURS,
+                ),
+            )
+            if mnist
+            else ()
+        ),
+    )
+
+
+FAST = {
+    "epochs": 18,
+    "batch": 250,
+    "cutout": 0,
+    "held_out": 1000,
+    "probe": 16,
+    "compile": False,
+}  # what one core does in two hours
+SHORT = {"epochs": 40, "compile": False}  # compiling takes a minute
+ON_A_CORE = {"precision": "bfloat16", "channels_last": True, "held_out": 2000}
+ON_A_GPU = {"epochs": 30, "held_out": 5000, "probe": 16}
+ABLATIONS = {
+    "explicit": {"explicit": True},
+    # how the iteration is made
+    "tol-0.1": {
+        "solver": FixedPointIteration(tol=1e-1, max_steps=20, relative=True)
+    },
+    "tol-0.001": {
+        "solver": FixedPointIteration(tol=1e-3, max_steps=20, relative=True)
+    },
+    "5-steps": {
+        "solver": FixedPointIteration(
+            tol=1e-2, max_steps=5, relative=True, check_every=0
+        )
+    },
+    "every-step": {"norm": "every-step"},
+    # how it is trained
+    "adamw": {"optimiser": "adamw", "lr": 2e-3, "weight_decay": 5e-2},
+    "constant": {"schedule": "constant", "lr": 0.1},
+    "plain-images": {"flip": "none", "crop": 0, "cutout": 0},
+    "no-average": {"average": 0.0},
+    "no-smoothing": {"label_smoothing": 0.0},
+    # how it is computed
+    "float32": {"precision": "float32"},
+}
+"""What is taken out of our recipe for CIFAR-10, or replaced, one at a time."""
+
+
+def _fast(scale: str) -> tuple[Experiment, ...]:
+    """The runs of our network on CIFAR-10."""
+    base = {"cpu": ON_A_CORE, "full": ON_A_GPU}[scale]
+
+    def ablation(name: str, seeds: range, **changes) -> Experiment:
+        return Experiment(
+            f"ablation-{name}",
+            scale,
+            recipe("cifar10", scale, **base | changes),
+            seeds,
+        )
+
+    runs = [ablation("none", THREE)]
+    runs += [
+        ablation(name, THREE if name == "explicit" else ONE, **changes)
+        for name, changes in ABLATIONS.items()
+    ]
+    if scale == "cpu":
+        return (
+            Experiment(
+                "fast-jfb",
+                "cpu",
+                recipe("cifar10", "full", **FAST),
+                ONE,
+                "cifar10.safetensors",
+            ),
+            *runs,
+        )
+    for name, changes in {
+        "eager": {"compile": False},
+        "channels-first": {"channels_last": False},
+    }.items():
+        runs.append(ablation(name, ONE, **changes))
+    return (
+        Experiment(
+            "fast-jfb",
+            "full",
+            recipe("cifar10", "full"),
+            THREE,
+            "cifar10-full.safetensors",
+        ),
+        Experiment(
+            "fast-short", "full", recipe("cifar10", "full", **SHORT), THREE
+        ),
+        Experiment(
+            "fast-explicit",
+            "full",
+            recipe("cifar10", "full", explicit=True),
+            THREE,
+        ),
+        *runs,
+    )
+
+
+SUITES: dict[str, tuple[Experiment, ...]] = {
+    "digits": (
+        # the rules
+        _digits("jfb", keeps="digits.safetensors"),
+        _digits("exact", rule=EXACT, compare=True),
+        _digits("neumann-6", rule=NeumannSeries(6)),
+        _digits("neumann-11", rule=NeumannSeries(11)),
+        _digits("npg-5-0.5", rule=NeumannSeries(5, 0.5)),
+        _digits("upg-5-0.5", rule=UnrolledPhantom(5, 0.5)),
+        _digits("explicit", explicit=True),
+        # batch normalisation in R
+        _digits("jfb-every-step", norm="every-step", reestimate=0),
+        _digits("jfb-last-step", norm="last-step", reestimate=0),
+        _digits("jfb-fixed-point", reestimate=0),
+        _digits("jfb-group", THREE, norm="group"),
+        _digits("jfb-no-norm", THREE, batch_norm=False),
+        # the factor γ in R
+        *(
+            _digits(f"jfb-gamma-{gamma:g}", THREE, gamma=gamma)
+            for gamma in (0.9, 1.5, 3.0)
+        ),
+        _digits("exact-gamma-1.5", THREE, gamma=1.5, rule=EXACT),
+        # the tolerance, relative
+        *(
+            _digits(
+                f"jfb-tol-{tol:g}",
+                THREE,
+                solver=FixedPointIteration(tol=tol, relative=True),
+            )
+            for tol in (0.5, 0.1, 0.01)
+        ),
+        # another solver: the paper's open direction
+        _digits("jfb-anderson", solver=Anderson(tol=1e-3, max_steps=50)),
+    ),
+    "mnist": (*_paper("mnist", "cpu"), *_paper("mnist", "full")),
+    "svhn": _paper("svhn", "full"),
+    "cifar10": (
+        *_fast("cpu"),
+        *_fast("full"),
+        *_paper("cifar10", "full", network="cifar10"),
+    ),
+}

@@ -1,0 +1,79 @@
+"""Rules that record steps of T and let autograd do the rest: JFB, the unrolled phantom gradient, unrolling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .._checks import damping, integer
+from ..solvers.iteration import eager, recorded
+from ._adjoint import Operator, constant
+
+__all__ = ["JFB", "Unrolled", "UnrolledPhantom"]
+
+
+@dataclass(frozen=True)
+class JFB:
+    """Jacobian-free backpropagation, JFB (20): one recorded step T(u*), as if u* were a constant.
+
+    The loss sees T(u*). No product with a Jacobian.
+    """
+
+    @eager
+    def __call__(self, T: Operator, u_star: Tensor) -> Tensor:
+        """T(u*), `(batch, *latent)`; arguments and errors as for `ImplicitDifferentiation`."""
+        return recorded(T, constant(u_star), "u_star")
+
+
+@dataclass(frozen=True)
+class UnrolledPhantom:
+    """The unrolled phantom gradient, phantom gradient [16]: k recorded steps u ← (1 − λ)u + λT(u), from u*.
+
+    The loss sees the k-th iterate. Memory grows with k. At an exact fixed point it is NeumannSeries(k, λ).
+
+    Args:
+        steps: k, at least 1.
+        damping: λ in (0, 1].
+    """
+
+    steps: int = 5
+    damping: float = 0.5
+
+    def __post_init__(self) -> None:
+        integer("steps", self.steps, 1, "the nearest valid choice is 1, which with damping=1.0 is JFB")
+        damping(self.damping)
+
+    @eager
+    def __call__(self, T: Operator, u_star: Tensor) -> Tensor:
+        """The k-th iterate, `(batch, *latent)`; arguments and errors as for `ImplicitDifferentiation`."""
+        u = constant(u_star)
+        for _ in range(self.steps):
+            v = recorded(T, u, "u_star")
+            u = v if self.damping == 1 else (1 - self.damping) * u + self.damping * v
+        return u
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """Ordinary backpropagation through `steps` recorded iterations u ← T(u) from zero; u* is ignored but for its shape.
+
+    The loss sees the last iterate. Memory grows with the steps. `ImplicitNetwork` skips the solve for it.
+
+    Args:
+        steps: at least 1.
+    """
+
+    steps: int = 50
+
+    def __post_init__(self) -> None:
+        integer("steps", self.steps, 1, "50 is the default")
+
+    @eager
+    def __call__(self, T: Operator, u_star: Tensor) -> Tensor:
+        """The last iterate, `(batch, *latent)`; arguments and errors as for `ImplicitDifferentiation`."""
+        u = torch.zeros_like(constant(u_star))
+        for _ in range(self.steps):
+            u = recorded(T, u, "u_star")
+        return u

@@ -1,0 +1,47 @@
+"""Where the numbers of a figure or a table come from, to stand beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from ..training.records import Record
+
+__all__ = ["Sources", "sources"]
+
+
+class Sources:
+    """Where the numbers of a figure or a table come from, as a line of text (and of HTML) to stand beside it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return f'<p class="jfb-provenance"><small>{escape(self.text)}</small></p>'
+
+
+def sources(records: Sequence[Record]) -> Sources:
+    """The provenance of some records in one line, and which were made by an older version of the training code."""
+    records = list(records)
+    if not records:
+        raise ValueError("records must hold at least one record, got none; is the run still to be made?")
+
+    def all_of(values) -> str:
+        return ", ".join(dict.fromkeys(map(str, values)))
+
+    runs = f"{len(records)} recorded run{'s' if len(records) > 1 else ''}"
+    versions = all_of(f"torch {record['versions'].get('torch')}" for record in records)
+    dates = sorted({record["date"] for record in records})
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    seeds = all_of(sorted({record["seed"] for record in records}))
+    text = (
+        f"From {runs}: {all_of(record['device'] for record in records)}, {versions}, {when}, "
+        f"commit {all_of(record['commit'] for record in records)}, seed{'s' if ',' in seeds else ''} {seeds}."
+    )
+    if old := sum(record.stale for record in records):
+        which = "It was" if len(records) == 1 else f"{old} of them {'was' if old == 1 else 'were'}"
+        text += f" {which} made by an older version of the training code."
+    return Sources(text)

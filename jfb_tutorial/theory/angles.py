@@ -1,0 +1,40 @@
+"""How far a positive definite matrix turns a vector."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["antieigenvalue"]
+
+
+def antieigenvalue(G: Tensor) -> float:
+    """The first antieigenvalue of G, the smallest cosine between x and Gx: min ⟨x, Gx⟩ / (‖Gx‖ ‖x‖) = 2√κ/(1 + κ).
+
+    κ = λmax/λmin is the condition number of G, symmetric and positive definite (Gustafson 1968). It is the sine of the angle by
+    which a contraction may turn a gradient before JFB's direction can stop descending; chapter 5 uses it.
+
+    Args:
+        G: `(n, n)`, symmetric positive definite, float32 or float64.
+
+    Raises:
+        TypeError: G is neither float32 nor float64.
+        ValueError: G is not square, not symmetric to rounding, or not positive definite.
+    """
+    if G.ndim != 2 or G.shape[0] != G.shape[1] or not G.numel():
+        raise ValueError(f"G must be a square matrix, got shape {tuple(G.shape)}")
+    if G.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"G must be float32 or float64, got {G.dtype}; convert it first")
+    scale = G.abs().max()
+    if not (G - G.T).abs().max() <= 100 * torch.finfo(G.dtype).eps * scale:
+        raise ValueError("G must be symmetric; for a matrix M of full column rank, pass M.T @ M")
+    eigenvalues = torch.linalg.eigvalsh((G + G.T) / 2)
+    low, high = eigenvalues[0].item(), eigenvalues[-1].item()
+    if not low > len(G) * torch.finfo(G.dtype).eps * high:
+        raise ValueError(
+            f"G must be positive definite, but its smallest eigenvalue is {low:.3g}; M lacks full column rank?"
+        )
+    kappa = high / low
+    return 2 * math.sqrt(kappa) / (1 + kappa)

@@ -1,0 +1,199 @@
+"""Experiments: runs that are named, listed in a file, and made where their record is missing or old.
+
+A list of runs is a Python file with a dictionary `SUITES`, from a data set to a tuple of experiments; the book's is `book/runs.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .._checks import choice
+from . import records, train
+from .checkpoints import write
+from .recipes import Recipe
+
+__all__ = ["Experiment", "at_scale", "missing", "read_suites", "reproduce"]
+
+Suite = Sequence["Experiment"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        label: what they are called, in file names too.
+        scale: as for `recipes.recipe`.
+        recipe: with seed 0.
+        seeds: of the runs.
+        keeps: the name of a file for the trained network of seed 0, beside its record, which then has a copy of the same name, as
+            `mnist.safetensors` and `mnist.json`; "" keeps none.
+    """
+
+    label: str
+    scale: str
+    recipe: Recipe
+    seeds: range
+    keeps: str = ""
+
+    def file(self, seed: int) -> str:
+        """The name of a run's record, `<dataset>-<label>-<scale>-<seed>.json`."""
+        return f"{self.recipe.dataset}-{self.label}-{self.scale}-{seed}.json"
+
+    def failure(self, folder: Path | str, seed: int = 0) -> records.Record | None:
+        """What is left of a run that failed, if it did: `result["failed"]` is the message. It is in the subfolder `failed`."""
+        path = Path(folder) / "failed" / self.file(seed)
+        return records.read(path) if path.is_file() else None
+
+    def records(self, folder: Path | str) -> list[records.Record]:
+        """The records of all seeds; FileNotFoundError names the command that makes a missing one."""
+        found = []
+        for seed in self.seeds:
+            path = Path(folder) / self.file(seed)
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"there is no record {path}; python -m jfb_tutorial reproduce {self.recipe.dataset} --out {folder} makes it"
+                )
+            found.append(records.read(path))
+        return found
+
+
+def read_suites(path: Path | str) -> dict[str, Suite]:
+    """The `SUITES` of a list of runs, by data set.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it has no `SUITES`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no list of runs {path}; work in the book's repository, or name one by --runs FILE"
+        )
+    suites = runpy.run_path(str(path)).get("SUITES")
+    if not isinstance(suites, dict):
+        raise ValueError(f"{path} must define SUITES, a dictionary from a data set to a tuple of experiments")
+    return suites
+
+
+def at_scale(suite: Suite, scale: str = "", device: str | None = None) -> str:
+    """`scale`, or what is fit for a device: "full" on a GPU, "cpu" without one, unless the suite has runs at one scale only.
+
+    Raises:
+        ValueError: there are no such runs.
+    """
+    known = sorted({experiment.scale for experiment in suite})
+    if scale:
+        return choice("scale", scale, known)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    fit = "cpu" if device.type == "cpu" else "full"
+    return fit if fit in known else known[0]
+
+
+def missing(suite: Suite, folder: Path | str, scale: str = "") -> Iterator[tuple[Experiment, int, str]]:
+    """The runs of a scale without a good record in a folder, each with the reason."""
+    scale = at_scale(suite, scale)
+    for experiment in (each for each in suite if each.scale == scale):
+        for seed in experiment.seeds:
+            path = Path(folder) / experiment.file(seed)
+            record = records.read(path) if path.is_file() else experiment.failure(folder, seed)
+            if record is None:
+                yield experiment, seed, "there is no record"
+            elif record["config"] != experiment.recipe.replace(seed=seed).to_json():
+                yield experiment, seed, "its record is of another recipe"
+            elif record.stale:
+                yield experiment, seed, "its record was made by an older version of the training code"
+            elif (
+                experiment.keeps
+                and seed == 0
+                and "failed" not in record["result"]
+                and not (Path(folder) / experiment.keeps).is_file()
+            ):
+                yield experiment, seed, "its trained network is not there"
+
+
+def _can_go_on(under_way: Path, wanted: Recipe) -> bool:
+    """Whether a run that was left there is of this recipe and of this version of training."""
+    for name, key in (("record.json", "config"), ("state.json", "recipe")):
+        try:
+            left = json.loads((under_way / name).read_text(encoding="utf-8"))
+            return left[key] == wanted.to_json() and left.get("training_version", 1) == records.TRAINING_VERSION
+        except (OSError, ValueError, KeyError):
+            continue
+    return False
+
+
+def _keep_failure(path: Path, wanted: Recipe, error: Exception, under_way: Path, device: str | None) -> None:
+    """A record of a run that failed: a failure is a result, too."""
+    try:
+        rows = json.loads((under_way / "state.json").read_text(encoding="utf-8"))["rows"]
+    except (OSError, ValueError, KeyError):
+        rows = []
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"config": wanted.to_json(), "seed": wanted.seed, **records.provenance(device)}
+    records.save(path, records.Record(about | {"epochs": rows, "result": {"failed": str(error)}}))
+
+
+def reproduce(
+    suite: Suite,
+    folder: Path | str,
+    *,
+    labels: tuple[str, ...] = (),
+    scale: str = "",
+    device: str | None = None,
+    **settings,
+) -> None:
+    """Train what `missing` yields, and put the records into a folder.
+
+    Args:
+        suite: the experiments.
+        folder: of the records; runs under way are in its subfolder `.runs`.
+        labels: of the experiments to make; all by default.
+        scale: "cpu" or "full"; see `at_scale`.
+        device: "cpu", "cuda", …; by default a GPU if there is one.
+        settings: `progress` and `callback` as for `training.train`.
+
+    Raises:
+        RuntimeError: some runs failed; all others were made. A failed one leaves a record in the subfolder `failed`; the same code
+            does not try it again.
+        torch.OutOfMemoryError: a batch does not fit into the device's memory; the message says which one does.
+    """
+    folder, scale = Path(folder), at_scale(suite, scale, device)
+    for label in labels:
+        choice("label", label, [experiment.label for experiment in suite if experiment.scale == scale])
+    todo = [item for item in missing(suite, folder, scale) if not labels or item[0].label in labels]
+    failed = []
+    for number, (experiment, seed, why) in enumerate(todo, 1):
+        print(f"{number}/{len(todo)} {experiment.file(seed)}: {why}", flush=True)
+        under_way = folder / ".runs" / experiment.file(seed).removesuffix(".json")
+        wanted = experiment.recipe.replace(seed=seed)
+        if not _can_go_on(under_way, wanted):
+            shutil.rmtree(under_way, ignore_errors=True)
+        try:
+            train(wanted, under_way, resume=True, device=device, **settings)
+        except torch.OutOfMemoryError:
+            raise  # it says something about the machine, not about the run
+        except (FloatingPointError, RuntimeError) as error:
+            failed.append(f"{experiment.file(seed)}: {error}")
+            print(f"    failed: {error}", flush=True)
+            _keep_failure(folder / "failed" / experiment.file(seed), wanted, error, under_way, device)
+            if under_way.is_dir() and not any(under_way.iterdir()):  # it failed before its first checkpoint
+                under_way.rmdir()
+            continue
+        if experiment.keeps and seed == 0:
+            write(folder / experiment.keeps, (under_way / "model.safetensors").read_bytes())
+            write((folder / experiment.keeps).with_suffix(".json"), (under_way / "record.json").read_bytes())
+        write(folder / experiment.file(seed), (under_way / "record.json").read_bytes())
+        (folder / "failed" / experiment.file(seed)).unlink(missing_ok=True)
+        shutil.rmtree(under_way)
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {len(todo)} runs failed:\n" + "\n".join(failed))
+    if (folder / ".runs").is_dir() and not any((folder / ".runs").iterdir()):
+        (folder / ".runs").rmdir()
