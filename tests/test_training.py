@@ -286,7 +286,15 @@ def stop_after(epoch):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"optimiser": "sgd", "lr": 0.05}, {"average": 0.9}, {"rule": NeumannSeries(3)}], ids=str
+    "changes",
+    [
+        {},
+        {"optimiser": "sgd", "lr": 0.05},
+        {"optimiser": "muon", "lr": 0.05},
+        {"average": 0.9},
+        {"rule": NeumannSeries(3)},
+    ],
+    ids=str,
 )
 def test_a_resumed_run_gives_the_same_weights_bit_for_bit(tmp_path, changes):
     made = small(epochs=4, crop=1, **changes)

@@ -25,6 +25,7 @@ RUNS = {
     "neumann": {"rule": "NeumannSeries(terms=3)", "norm": "every-step"},
     "published": {"rule": "PublishedCG()", "norm": "rescaling", "batch_norm": False},
     "augmented": {"optimiser": "sgd", "lr": 0.02, "weight_decay": 1e-3, "decay": "weights", "average": 0.9} | AUGMENTED,
+    "muon": {"optimiser": "muon", "lr": 0.02, "weight_decay": 1e-3, "decay": "weights", "channels_last": True},
     "cosine": {"optimiser": "adamw", "schedule": "cosine", "fill": "mean", "crop": 2, "flip": "random", "seed": 3},
 }
 

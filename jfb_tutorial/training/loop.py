@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -32,6 +32,7 @@ from .batches import Batches, generator
 from .evaluation import as_input, evaluate, full_precision
 from .folder import Folder
 from .meter import REMEDY, Meter
+from .optimisers import optimiser
 from .processes import Processes
 from .recipes import Recipe
 
@@ -153,7 +154,7 @@ class _Training:
         if len(everything.classes) > 10:
             raise ValueError(f"the networks tell ten classes apart, but {recipe.dataset} has {len(everything.classes)}")
         self.network.Q[0](as_input(self.test.images[:1], self.network))  # refuses images of another shape
-        self.optimiser = _optimiser(recipe, self.network)
+        self.optimiser = optimiser(recipe, self.network)
         self.average = (
             AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)) if recipe.average else None
         )
@@ -214,8 +215,7 @@ class _Training:
             warnings.filterwarnings("ignore", r".* left .* unsolved after", RuntimeWarning)
             for batch, (images, labels, whole) in enumerate(self.batches.epoch(epoch)):
                 rate = recipe.rate(epoch * steps + batch, recipe.epochs * steps, steps)
-                for group in self.optimiser.param_groups:
-                    group["lr"] = rate
+                self.optimiser.set_rate(rate)
                 fits = True
                 try:
                     self._step(images, labels, whole, meter)
@@ -249,7 +249,7 @@ class _Training:
 
     def _step(self, images: Tensor, labels: Tensor, whole: int, meter: Meter) -> None:
         network = self.network
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         with self._autocast():
             logits = self.model(as_input(images, network))
             each = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing, reduction="sum")
@@ -268,7 +268,7 @@ class _Training:
             return f"{what}; give --batch a smaller number"
         size = len(labels)
         while size := size // 2:
-            self.optimiser.zero_grad(set_to_none=True)
+            self.optimiser.zero_grad()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             try:
@@ -342,12 +342,8 @@ class _Training:
     def _save(self, epoch: int) -> None:
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         scalars = {}
-        for index, state in self.optimiser.state_dict()["state"].items():
-            for name, value in state.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimiser.{index}.{name}"] = value
-                else:
-                    scalars[f"optimiser.{index}.{name}"] = value
+        for name, value in self.optimiser.state().items():
+            (tensors if isinstance(value, Tensor) else scalars)[f"optimiser.{name}"] = value
         if self.average:
             tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
         elapsed = self.before + time.perf_counter() - self.begin
@@ -359,12 +355,8 @@ class _Training:
             return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
         checkpoints.restore(self.network, part("network."), path)
-        optimiser = self.optimiser.state_dict()
-        optimiser["state"] = {}
-        for name, value in {**part("optimiser."), **state["scalars"]}.items():
-            index, key = name.removeprefix("optimiser.").split(".", 1)
-            optimiser["state"].setdefault(int(index), {})[key] = value
-        self.optimiser.load_state_dict(optimiser)
+        scalars = {name.removeprefix("optimiser."): value for name, value in state["scalars"].items()}
+        self.optimiser.load(part("optimiser.") | scalars)
         if self.average:
             checkpoints.restore(self.average, part("average."), path)
         self.rows, self.before = state["rows"], state["seconds"]
@@ -387,24 +379,6 @@ def _first_of_each_class(labels: Tensor, kept: Tensor, count: int) -> Tensor:
         mine = label == number
         place[mine] = torch.arange(int(mine.sum()))
     return kept[place.argsort(stable=True)[:count]].sort().values
-
-
-def _optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
-    parameters = list(network.parameters())
-    if recipe.decay == "weights":
-        few = [parameter for parameter in parameters if parameter.ndim < 2]
-        many = [parameter for parameter in parameters if parameter.ndim >= 2]
-        groups = [{"params": many}, {"params": few, "weight_decay": 0.0}]
-    else:
-        groups = [{"params": parameters}]
-    settings = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
-    match recipe.optimiser:
-        case "sgd":
-            return torch.optim.SGD(groups, momentum=0.9, nesterov=True, **settings)
-        case "adam":
-            return torch.optim.Adam(groups, **settings)
-        case _:
-            return torch.optim.AdamW(groups, **settings)
 
 
 def _saved(network: ImplicitNetwork, images: Tensor) -> int:

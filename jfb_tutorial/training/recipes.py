@@ -52,7 +52,9 @@ class Recipe:
     evaluation: Callable | None = option(None, "the solver in evaluation; by default the one in training")
     epochs: int = option(10, "passes over the training images")
     batch: int = option(100, "images in a step, over all processes together")
-    optimiser: str = option("adam", "adam, adamw or sgd (with Nesterov momentum 0.9)")
+    optimiser: str = option(
+        "adam", "adam, adamw, sgd (with Nesterov momentum 0.9), or muon (for the convolutions of Q; sgd for the rest)"
+    )
     lr: float = option(1e-3, "learning rate, at its highest")
     schedule: str = option("constant", "constant, cosine, triangular (up over a fifth, down to 0), or halving")
     halve_every: int = option(200, "epochs between two halvings of the learning rate, with --schedule halving")
@@ -96,7 +98,7 @@ class Recipe:
             object.__setattr__(self, "rule", Unrolled(1))
         choice("network", self.network, ARCHITECTURES)
         choice("norm", self.norm, NORMS)
-        choice("optimiser", self.optimiser, ("adam", "adamw", "sgd"))
+        choice("optimiser", self.optimiser, ("adam", "adamw", "muon", "sgd"))
         choice("schedule", self.schedule, SCHEDULES)
         choice("decay", self.decay, ("all", "weights"))
         choice("precision", self.precision, ("float32", "bfloat16", "float64"))
