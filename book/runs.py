@@ -115,6 +115,15 @@ FAST = {
     "probe": 16,
     "compile": False,
 }  # what one core does in two hours
+LONG = {
+    "epochs": 40,
+    "batch": 250,
+    "optimiser": "muon",
+    "held_out": 1000,
+    "probe": 16,
+    "compile": False,
+    "precision": "float32",
+}  # seven hours on one core
 SHORT = {"epochs": 40, "compile": False}  # compiling takes a minute
 ON_A_CORE = {"precision": "bfloat16", "channels_last": True, "held_out": 2000}
 ON_A_GPU = {"epochs": 30, "held_out": 5000, "probe": 16}
@@ -134,6 +143,7 @@ ABLATIONS = {
     },
     "every-step": {"norm": "every-step"},
     # how it is trained
+    "muon": {"optimiser": "muon"},
     "adamw": {"optimiser": "adamw", "lr": 2e-3, "weight_decay": 5e-2},
     "constant": {"schedule": "constant", "lr": 0.1},
     "plain-images": {"flip": "none", "crop": 0, "cutout": 0},
@@ -164,6 +174,9 @@ def _fast(scale: str) -> tuple[Experiment, ...]:
     ]
     if scale == "cpu":
         return (
+            Experiment(
+                "long-jfb", "cpu", recipe("cifar10", "full", **LONG), ONE
+            ),
             Experiment(
                 "fast-jfb",
                 "cpu",
