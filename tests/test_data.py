@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
-from jfb_tutorial.training import data, download
+from jfb_tutorial.training import data, downloads
 from jfb_tutorial.training.batches import Augmentation, Batches, generator
 from jfb_tutorial.training.data import Images, hold_out, load
 
@@ -253,7 +253,7 @@ def test_damaged_and_missing_files_are_named(published, tmp_path, name, file):
 
 
 def test_downloads_name_no_host_of_ours():
-    assert "http" not in (download.__doc__ or "") + (data.__doc__ or "")
+    assert "http" not in (downloads.__doc__ or "") + (data.__doc__ or "")
 
 
 def noise(count=20, channels=3, side=8, name="noise"):

@@ -23,7 +23,7 @@ from torchvision import datasets
 from torchvision.datasets import ImageFolder
 
 from .._checks import choice, integer
-from . import download
+from . import downloads
 
 __all__ = ["DATASETS", "Images", "data_root", "hold_out", "load"]
 
@@ -99,8 +99,8 @@ def load(name: str, split: str = "train", *, root: Path | str | None = None, dow
                 f"{error} An image folder would be {root / (name or 'NAME')}/{{train,test}}/<class>/*"
             ) from None
     if download and name in DATASETS:
-        download.fetch(name, root)
-    if name in DATASETS and (missing := download.missing(name, split, root)) != download.all_files(name, split, root):
+        downloads.fetch(name, root)
+    if name in DATASETS and (missing := downloads.missing(name, split, root)) != downloads.all_files(name, split, root):
         return _torchvision(name, split, root, missing)
     if folder.is_dir():
         return _folder(name, split, folder)
@@ -157,7 +157,7 @@ def _torchvision(name: str, split: str, root: Path, missing: list[Path]) -> Imag
     """The files that torchvision reads; some of them may be `missing`."""
     if missing:
         raise FileNotFoundError(f"{name} is there but for {missing[0]}. {_ways(name, root)}")
-    damaged = download.damaged(name, split, root)
+    damaged = downloads.damaged(name, split, root)
     if damaged:
         raise ValueError(f"{name} is damaged: {damaged[0]} is not the published file. Remove it. {_ways(name, root)}")
     try:
@@ -171,7 +171,7 @@ def _torchvision(name: str, split: str, root: Path, missing: list[Path]) -> Imag
             data = datasets.CIFAR10(root, train=split == "train")
             images, labels = data.data.transpose(0, 3, 1, 2), np.array(data.targets)
     except (RuntimeError, ValueError, AssertionError, OSError, EOFError, TypeError) as error:
-        files = ", ".join(map(str, download.all_files(name, split, root)))
+        files = ", ".join(map(str, downloads.all_files(name, split, root)))
         raise ValueError(f"{name} cannot be read ({error}): one of {files} is damaged. {_ways(name, root)}") from error
     classes = tuple(data.classes) if name == "cifar10" else tuple("0123456789")
     return Images(name, torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels).long(), classes)
@@ -215,7 +215,7 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _not_there(name: str, folder: Path, root: Path) -> str:
-    wanted = download.all_files(name, folder.name, root) if name in DATASETS else []
+    wanted = downloads.all_files(name, folder.name, root) if name in DATASETS else []
     looked = f"neither {wanted[0]} nor the folder {folder} is there" if wanted else f"the folder {folder} is not there"
     return f"{name} was not found: {looked} (the data root is {root}, $JFB_DATA changes it). {_ways(name, root)}"
 
