@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from ._checks import choice
 from .gradients import JFB, Unrolled
 from .solvers import FixedPointIteration, Solution
 from .solvers.iteration import eager
@@ -70,6 +72,36 @@ class ImplicitNetwork(nn.Module):
     def operator(self, d: Tensor) -> Callable[[Tensor], Tensor]:
         """T(·; d), JFB (6), as a function of u; Q(d) is evaluated now, once, and keeps its graph."""
         return self._operator(d)[0]
+
+    @contextmanager
+    def using(
+        self, *, solver: Callable | None = None, gradient: Callable | None = None, mode: str | None = None
+    ) -> Iterator[ImplicitNetwork]:
+        """The network with other settings inside, and as it was afterwards: `with network.using(mode="eval"): …`.
+
+        Put back are the solver, the rule, `last`, and the mode of every module; parameters and buffers are not.
+
+        Args:
+            solver: instead of its own.
+            gradient: instead of its own.
+            mode: "train" or "eval", for all modules.
+
+        Raises:
+            ValueError: an unknown mode.
+        """
+        if mode is not None:
+            choice("mode", mode, ("train", "eval"))
+        modes = [(module, module.training) for module in self.modules()]
+        own = self.solver, self.gradient, self.last
+        try:
+            self.solver, self.gradient = solver or self.solver, gradient or self.gradient
+            if mode is not None:
+                self.train(mode == "train")
+            yield self
+        finally:
+            self.solver, self.gradient, self.last = own
+            for module, training in modes:
+                module.training = training
 
     @eager
     def _operator(self, d: Tensor):

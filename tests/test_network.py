@@ -107,3 +107,27 @@ def test_bad_parts(change, message):
     parts = {"Q": nn.Identity(), "R": lambda u, q: u, "S": nn.Identity()} | change
     with pytest.raises(TypeError, match=message):
         ImplicitNetwork(parts.pop("Q"), parts.pop("R"), parts.pop("S"), **parts)
+
+
+def test_a_borrowed_network_is_given_back_as_it_was():
+    net = network()
+    net.Q.eval()
+    net(data())
+    before = net.solver, net.gradient, net.last, [module.training for module in net.modules()]
+    other = FixedPointIteration(tol=1e-2)
+    with (
+        pytest.raises(RuntimeError, match="stop"),
+        net.using(solver=other, gradient=Unrolled(3), mode="eval") as borrowed,
+    ):
+        assert borrowed is net
+        assert (net.solver, net.gradient) == (other, Unrolled(3))
+        assert not any(module.training for module in net.modules())
+        net.solve(data())
+        raise RuntimeError("stop")
+    after = net.solver, net.gradient, net.last, [module.training for module in net.modules()]
+    assert after == before
+    with (
+        pytest.raises(ValueError, match="mode must be one of 'train', 'eval', got 'evl'; did you mean 'eval'"),
+        net.using(mode="evl"),
+    ):
+        pass

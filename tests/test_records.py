@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from jfb_tutorial.pages.curves import curves
+from jfb_tutorial.pages.provenance import sources
 from jfb_tutorial.training import records
 from jfb_tutorial.training.recipes import recipe
 
@@ -66,19 +67,19 @@ def test_what_is_no_record_is_refused(tmp_path):
 
 
 def test_old_records_say_so():
-    text = records.sources([record(seed) for seed in (1, 0)])
+    text = sources([record(seed) for seed in (1, 0)])
     assert "From 2 recorded runs: " in repr(text)
     assert "seeds 0, 1." in repr(text)
     assert "older" not in repr(text)
     old = record(training_version=0)
-    assert "1 of them was made by an older version of the training code" in repr(records.sources([record(), old]))
-    assert "It was made by an older version" in records.sources([old])._repr_html_()
+    assert "1 of them was made by an older version of the training code" in repr(sources([record(), old]))
+    assert "It was made by an older version" in sources([old])._repr_html_()
     with pytest.raises(ValueError, match="at least one record"):
-        records.sources([])
+        sources([])
 
 
 def test_sources_escape_what_they_quote():
-    assert "<b>" not in records.sources([record(device="<b>")])._repr_html_()
+    assert "<b>" not in sources([record(device="<b>")])._repr_html_()
 
 
 def test_provenance_names_the_commit_and_the_versions(monkeypatch):

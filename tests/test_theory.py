@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from jfb_tutorial import theory
+from jfb_tutorial.theory import lipschitz
 
 DIMENSION = 40
 
@@ -29,7 +30,7 @@ def matrix(kind, seed=0):
 @pytest.mark.parametrize("batch", [1, 3])
 def test_contraction_factor_of_matrices(monkeypatch, kind, lanczos, batch):
     if lanczos:
-        monkeypatch.setattr(theory, "DENSE_LIMIT", 0)
+        monkeypatch.setattr(lipschitz, "DENSE_LIMIT", 0)
     A = matrix(kind)
     exact = torch.linalg.svdvals(A)[0].item()
     u = torch.randn(batch, DIMENSION, dtype=torch.float64)
@@ -40,7 +41,7 @@ def test_contraction_factor_of_matrices(monkeypatch, kind, lanczos, batch):
 @pytest.mark.parametrize("lanczos", [False, True])
 def test_contraction_factor_of_convolutions(monkeypatch, norm, lanczos):
     if lanczos:
-        monkeypatch.setattr(theory, "DENSE_LIMIT", 0)
+        monkeypatch.setattr(lipschitz, "DENSE_LIMIT", 0)
     torch.manual_seed(0)
     layers = [torch.nn.Conv2d(3, 3, 3, padding=1), torch.nn.LeakyReLU(0.1), torch.nn.Conv2d(3, 3, 3, padding=1)]
     if norm:
@@ -64,7 +65,7 @@ def test_lanczos_beyond_the_dense_limit():
 @pytest.mark.parametrize("lanczos", [False, True])
 def test_a_map_that_ignores_its_argument_has_factor_zero(monkeypatch, lanczos):
     if lanczos:
-        monkeypatch.setattr(theory, "DENSE_LIMIT", 0)
+        monkeypatch.setattr(lipschitz, "DENSE_LIMIT", 0)
     u = torch.zeros(2, 3, dtype=torch.float64)
     assert theory.contraction_factor(lambda u: torch.ones_like(u), u) == 0.0
     assert theory.contraction_factor(lambda u: 0 * u, u) == 0.0
@@ -140,7 +141,7 @@ def test_antieigenvalue_refuses_what_it_is_not_defined_for():
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_contraction_factor_at_any_scale(monkeypatch, lanczos, scale):
     if lanczos:
-        monkeypatch.setattr(theory, "DENSE_LIMIT", 0)
+        monkeypatch.setattr(lipschitz, "DENSE_LIMIT", 0)
     factors = scale * torch.linspace(0.1, 1, 200, dtype=torch.float64)
     u = torch.zeros(1, 200, dtype=torch.float64)
     assert theory.contraction_factor(lambda u: factors * u, u) == pytest.approx(scale, rel=1e-6)

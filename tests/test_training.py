@@ -16,12 +16,11 @@ from PIL import Image
 from torch import nn
 from torch._dynamo.backends.registry import lookup_backend
 
-from jfb_tutorial import training
 from jfb_tutorial.__main__ import main
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom
 from jfb_tutorial.network import ImplicitNetwork
 from jfb_tutorial.solvers import Anderson, Broyden, FixedPointIteration
-from jfb_tutorial.training import checkpoints, data, meter, records, train
+from jfb_tutorial.training import checkpoints, data, loop, meter, records, train
 from jfb_tutorial.training.evaluation import evaluate, full_precision
 from jfb_tutorial.training.recipes import recipe
 
@@ -122,7 +121,7 @@ def test_the_test_set_is_used_once(monkeypatch):
         seen.append(len(images))
         return evaluate(network, images, **settings)
 
-    monkeypatch.setattr(training, "evaluate", spy)
+    monkeypatch.setattr(loop, "evaluate", spy)
     train(small(held_out=100))
     assert seen == [100, 100, 360, 100]
     seen.clear()
@@ -134,10 +133,10 @@ def test_the_test_set_is_used_once(monkeypatch):
 def test_held_out_images_are_not_trained_on():
     everything = data.load("digits")
     kept, held = data.hold_out(everything.labels, 100)
-    made = training._Training(small(held_out=100, images=0), None, training.Processes(torch.device("cpu")), False, None)
+    made = loop._Training(small(held_out=100, images=0), None, loop.Processes(torch.device("cpu")), False, None)
     assert torch.equal(made.images.images, everything[kept].images)
     assert torch.equal(made.held.images, everything[held].images)
-    few = training._Training(small(images=57), None, training.Processes(torch.device("cpu")), False, None).images
+    few = loop._Training(small(images=57), None, loop.Processes(torch.device("cpu")), False, None).images
     assert set(few.labels.bincount().tolist()) == {5, 6}
 
 
@@ -256,8 +255,8 @@ def test_a_gpu_gets_its_number(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "set_device", set_device)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    assert training.Processes(torch.device("cuda")).device == torch.device("cuda", 0)
-    assert training.Processes(torch.device("cuda", 1)).device == torch.device("cuda", 1)
+    assert loop.Processes(torch.device("cuda")).device == torch.device("cuda", 0)
+    assert loop.Processes(torch.device("cuda", 1)).device == torch.device("cuda", 1)
     assert seen == [torch.device("cuda", 0), torch.device("cuda", 1)]
 
 
@@ -477,13 +476,13 @@ def test_an_iteration_that_runs_away_says_in_which_batch():
 
 def test_rescaling_is_for_one_process(monkeypatch):
     both = types.SimpleNamespace(world=2, rank=0, device=torch.device("cpu"))
-    monkeypatch.setattr(training, "Processes", lambda device: both)
+    monkeypatch.setattr(loop, "Processes", lambda device: both)
     with pytest.raises(ValueError, match="norm='rescaling' looks at the images of one process"):
         train(small(batch_norm=False, norm="rescaling"))
 
 
 def test_running_out_of_memory_says_what_fits(monkeypatch):
-    step = training._Training._step
+    step = loop._Training._step
     held = []
 
     def small_memory(self, images, labels, *rest):
@@ -494,7 +493,7 @@ def test_running_out_of_memory_says_what_fits(monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         step(self, images, labels, *rest)
 
-    monkeypatch.setattr(training._Training, "_step", small_memory)
+    monkeypatch.setattr(loop._Training, "_step", small_memory)
     with pytest.raises(torch.OutOfMemoryError, match=r"batch 50 needs more memory than .* has; 12 fits: --batch 12"):
         train(small())
 
