@@ -2,4 +2,20 @@
 
 from importlib.metadata import version
 
+from .gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom
+from .network import ImplicitNetwork
+from .solvers import Anderson, Broyden, FixedPointIteration
+
 __version__ = version("jfb_tutorial")
+
+__all__ = [
+    "JFB",
+    "Anderson",
+    "Broyden",
+    "FixedPointIteration",
+    "ImplicitDifferentiation",
+    "ImplicitNetwork",
+    "NeumannSeries",
+    "Unrolled",
+    "UnrolledPhantom",
+]

@@ -385,7 +385,7 @@ def test_damaged_states_are_named(tmp_path):
     (tmp_path / "state.json").write_text(state)
     (tmp_path / ".model.safetensors.1.part").write_text("what a killed run left")
     train(small(), tmp_path, resume=True)
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_run_that_code_of_two_versions_made_is_old(tmp_path, monkeypatch):
