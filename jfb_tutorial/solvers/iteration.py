@@ -176,7 +176,7 @@ class _Best:
         distance = residual if size is None else residual / size.clamp_min(torch.finfo(size.dtype).tiny)
         self.seen_at += 1
         if self.seen_at == 1:
-            # a clone, since T may write its next value into the same memory
+            # a clone: what T returned may be a tensor of its own, into which we must not write later
             self.v, self.residual, self.distance = v.clone(), residual, distance
             return
         nearer = distance < self.distance
