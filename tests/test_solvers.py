@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from jfb_tutorial.solvers import Anderson, Broyden, FixedPointIteration, Solution
 
@@ -379,3 +380,170 @@ def test_a_residual_equal_to_the_tolerance_meets_it():
         solution = solver(lambda u: u + 0.5, torch.tensor([[u0]]))
         assert solution.converged.all()
         assert solution.steps.tolist() == [1]
+
+
+# The best state where there is no convergence
+
+
+class Scripted:
+    """T(u) = u + f, with an f of its own for every evaluation, `(evaluations, batch)`; latents are `(batch, 1)`."""
+
+    def __init__(self, *f):
+        self.f, self.points, self.values = torch.tensor(f, dtype=torch.float64), [], []
+
+    def __call__(self, u):
+        v = u + self.f[len(self.points)][:, None]
+        self.points.append(u.flatten().tolist())
+        self.values.append(v.clone())
+        return v
+
+    def solve(self, solver, **settings):
+        u0 = torch.zeros(self.f.shape[1], 1, dtype=torch.float64)
+        return solver(max_steps=len(self.f), **settings)(self, u0)
+
+
+@pytest.mark.parametrize("solver", [Anderson, Broyden])
+def test_what_has_not_converged_is_the_best_that_was_seen(solver):
+    # returned are the second, the third and the first evaluation, and for the two that end within the tolerance the last
+    T = Scripted([3.0, 4, -1, 2, 0.1], [-1.0, 3, 2, 1, 3], [5.0, -2, 3, 1, 2], [4.0, 3, 4, 0.2, 0.3])
+    solution = T.solve(solver, tol=0.5)
+    assert solution.residual.tolist() == pytest.approx([1, 2, 1, 0.2, 0.3])
+    assert solution.u.flatten().tolist() == [T.values[i][row].item() for row, i in enumerate((1, 2, 0, 3, 3))]
+    assert solution.converged.tolist() == [False, False, False, True, True]  # what the other fields say is as it was
+    assert solution.residuals.shape == (4, 5)
+    assert solution.steps.tolist() == [4, 4, 4, 4, 1]
+    assert "largest residual 2.0e+00" in repr(solution)
+
+
+def test_plain_iteration_returns_its_last_state():
+    T = Scripted([3.0], [1.0], [5.0])
+    solution = T.solve(FixedPointIteration, tol=0.5)
+    assert solution.residual.tolist() == [5]
+    assert torch.equal(solution.u, T.values[-1])
+
+
+@pytest.mark.parametrize("solver", [Anderson, Broyden])
+def test_a_sample_that_leaves_the_tolerance_gets_the_state_that_met_it(solver):
+    T = Scripted([0.1, 3.0], [2.0, 2.0], [1.0, 1.0])
+    solution = T.solve(solver, tol=0.5)
+    assert solution.u[0] == T.values[0][0]
+    assert solution.residual[0] == pytest.approx(0.1)
+    assert solution.steps.tolist() == [1, 3]
+    assert not solution.converged.any()
+
+
+@pytest.mark.parametrize("solver", [Anderson, Broyden])
+def test_the_best_state_is_one_whose_residual_was_read(solver):
+    f = ([9.0], [1.0], [2.0], [7.0], [3.0], [4.0])
+    T = Scripted(*f)
+    solution = T.solve(solver, tol=0.5, check_every=2)
+    assert solution.residuals.flatten().tolist() == pytest.approx([1, 7, 4])
+    assert solution.u == T.values[1]
+    T = Scripted(*f)
+    solution = T.solve(solver, tol=0.5, check_every=0)
+    assert solution.residual.tolist() == [pytest.approx(4)]
+    assert solution.u == T.values[-1]
+
+
+@pytest.mark.parametrize("solver", [Anderson, Broyden])
+def test_the_best_state_is_nearest_to_the_tolerance_as_it_was_given(solver):
+    # the smallest residual is that of the first evaluation, ‖T(0)‖, which is all of T(0)
+    T = Scripted([1.0], [-100.0], [2.0], [30.0])
+    solution = T.solve(solver, tol=1e-3, relative=True)
+    distances = [abs(f[0].item() / v.item()) for f, v in zip(T.f, T.values, strict=True)]
+    best = distances.index(min(distances))
+    assert best > 0
+    assert solution.u == T.values[best]
+    assert solution.residual == T.f[best].abs()
+
+
+@pytest.mark.parametrize("solver", [Anderson, Broyden])
+def test_what_T_returns_is_left_as_it_is(solver):
+    values = iter(torch.tensor([[[5.0]], [[1.0]], [[1.5]]]))
+    given = []
+
+    def T(u):
+        v = next(values)
+        given.append((v, v.clone()))
+        return v
+
+    assert solver(max_steps=3)(T, torch.zeros(1, 1)).residual < 5
+    assert all(torch.equal(v, before) for v, before in given)
+
+
+@pytest.mark.parametrize("solver", [Anderson, Broyden])
+def test_a_solve_that_converges_returns_the_last_evaluation(solver):
+    last = []
+
+    def T(u):
+        last[:] = [torch.tanh(0.5 * u) + 1]
+        return last[0]
+
+    solution = solver(tol=1e-8)(T, torch.zeros(3, 4, dtype=torch.float64))
+    assert solution.u is last[0] or solution.u.data_ptr() == last[0].data_ptr()
+    assert torch.equal(solution.residual, solution.residuals[-1])
+
+
+class Reads(TorchDispatchMode):
+    """Counts the values that are read from the device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize(("solver", "an_evaluation"), [(FixedPointIteration, 1), (Anderson, 1), (Broyden, 2)])
+def test_the_device_is_read_once_an_evaluation_and_once_more_for_what_has_gone_astray(solver, an_evaluation):
+    T = tanh_layer("gaussian", 3.0, 4)
+    with Reads() as reads:
+        solution = solver(tol=1e-12, max_steps=12)(T, torch.zeros(4, 32, dtype=torch.float64))
+    assert not solution.converged.all()
+    # Broyden's first step is plain, and after the last evaluation there is none
+    assert reads.count == (12 if an_evaluation == 1 else 12 + 10)
+
+
+# Broyden's safeguards
+
+
+def test_broyden_takes_no_pivot_that_is_noise():
+    eps, points = torch.finfo(torch.float64).eps, []
+
+    def T(u):  # f = (1 + εu₀, u₀): after the step (1, 0) it has changed by (ε, 1), and the pivot is ε
+        points.append(u[0].tolist())
+        return u + torch.stack([1 + eps * u[:, 0], u[:, 0]], dim=1)
+
+    Broyden(max_steps=3)(T, torch.zeros(1, 2, dtype=torch.float64))
+    assert points == [[0, 0], [1, 0], [pytest.approx(2), 1]]  # a plain step, where f/ε would be 4e15
+
+
+def test_broyden_divides_by_no_pivot_that_is_zero():
+    solution = Broyden(max_steps=6, check_every=0)(lambda u: u.clone(), torch.ones(2, 3))
+    assert solution.u.tolist() == [[1.0] * 3] * 2
+
+
+def test_a_sample_that_has_gone_astray_starts_again_and_the_others_go_on():
+    # in one dimension B is −(step)/(change of f); 60 is more than a hundred times 0.5
+    T = Scripted([1.0, 1.0], [0.5, 0.5], [60.0, 0.25], [30.0, 0.125], [1.0, 1.0])
+    T.solve(Broyden)
+    steps = torch.tensor(T.points, dtype=torch.float64).diff(dim=0)
+    torch.testing.assert_close(steps[:, 0], torch.tensor([1.0, 1.0, 60.0, 60.0]).double())  # the third is plain
+    torch.testing.assert_close(steps[:, 1], torch.ones(4).double())
+
+
+def test_broyden_starts_again_when_its_memory_is_full():
+    # memory for one term: the second update forgets the first, so that its B is −I and one term
+    A = torch.tensor([[0.0, 0.6], [-0.4, 0.3]], dtype=torch.float64)
+    points = []
+
+    def T(u):
+        points.append(u)
+        return u @ A.T + 1
+
+    Broyden(memory=1, max_steps=4, tol=1e-12)(T, torch.zeros(1, 2, dtype=torch.float64))
+    f = [T(u)[0] - u[0] for u in points[:4]]
+    s, y = points[2][0] - points[1][0], f[2] - f[1]
+    B = -torch.eye(2, dtype=torch.float64)
+    B = B + torch.outer(s - B @ y, s @ B) / (s @ B @ y)
+    torch.testing.assert_close(points[3][0], points[2][0] - B @ f[2])

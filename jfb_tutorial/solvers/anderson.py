@@ -28,8 +28,8 @@ class Anderson(FixedPointIteration):
     the fixed point of the affine map that agrees with T at the remembered points, as far as they determine it. On an
     affine T, with memory for every step, it is equivalent to GMRES in exact arithmetic. Where T couples its samples
     strongly, weights for each sample on its own can make it slower than plain iteration. `tol`, `max_steps`, `relative`
-    and `check_every` mean what they mean for `FixedPointIteration`, and so does what is returned: T(u) of the last
-    evaluation.
+    and `check_every` mean what they mean for `FixedPointIteration`. The residual may rise and fall on the way: a sample that
+    misses the tolerance at the last evaluation gets T(u) of the check at which it came nearest to it, see `Solution`.
 
     Args:
         memory: number of differences kept, at least 1; each costs two copies of the latent.
@@ -50,28 +50,51 @@ class Anderson(FixedPointIteration):
     @torch.no_grad()
     def __call__(self, T: Callable[[Tensor], Tensor], u0: Tensor) -> Solution:
         """Iterate from `u0`; arguments and errors as for `FixedPointIteration`."""
-        monitor = Monitor(self, u0)
+        monitor = Monitor(self, u0, keep_best=True)
         u, work = u0.detach(), torch.promote_types(u0.dtype, torch.float32)
-        small = self.regularization or (1e-10 if work == torch.float64 else 1e-6)
-        # the last differences of f and of T(u) = u + f, oldest overwritten first: (batch, memory, n)
-        F = V = f_old = v_old = None
-        for step in range(self.max_steps):
+        history = _History(rows(u).to(work), self.memory, self._regularization(work))
+        for _ in range(self.max_steps):
             v = evaluate(T, u)
             if monitor.finished(u, v):
                 break
             flat = rows(v).to(work)
-            f, new = flat - rows(u).to(work), flat
-            if step == 0:
-                F, V = (flat.new_empty(len(flat), self.memory, flat.shape[1]) for _ in range(2))
-            else:
-                slot, kept = (step - 1) % self.memory, min(step, self.memory)
-                torch.sub(f, f_old, out=F[:, slot])
-                torch.sub(flat, v_old, out=V[:, slot])
-                gram = F[:, :kept] @ F[:, :kept].mT
-                diagonal = gram.diagonal(dim1=1, dim2=2)
-                diagonal += diagonal.mean(dim=1, keepdim=True) * small + torch.finfo(work).tiny
-                gamma = torch.linalg.solve(gram, F[:, :kept] @ f[:, :, None])
-                new = flat - (gamma.mT @ V[:, :kept])[:, 0]
-            f_old, v_old = f, flat
-            u = new.to(u0.dtype).reshape(u0.shape)
+            history.append(flat - rows(u).to(work), flat)
+            u = history.extrapolate().to(u0.dtype).reshape(u0.shape)
         return monitor.solution(v)
+
+    def _regularization(self, work: torch.dtype) -> float:
+        # the normal equations square the condition: beyond about √eps of a column's size, differences are noise
+        return self.regularization or (1e-10 if work == torch.float64 else 1e-6)
+
+
+class _History:
+    """The last differences of f = T(u) − u and of v = T(u) = u + f, `(batch, memory, n)` each, oldest overwritten first."""
+
+    def __init__(self, start: Tensor, memory: int, regularization: float) -> None:
+        self.memory, self.regularization = memory, regularization
+        self.points = 0
+        self.F, self.V = (start.new_empty(len(start), memory, start.shape[1]) for _ in range(2))
+        self.f = self.v = start  # of the latest point; until there is one, of no meaning
+
+    def append(self, f: Tensor, v: Tensor) -> None:
+        """One more point, with its f and v, `(batch, n)`."""
+        if self.points:
+            slot = (self.points - 1) % self.memory
+            torch.sub(f, self.f, out=self.F[:, slot])
+            torch.sub(v, self.v, out=self.V[:, slot])
+        self.f, self.v = f, v
+        self.points += 1
+
+    def extrapolate(self) -> Tensor:
+        """v − ΔV γ, `(batch, n)`, with the γ that minimises ‖f − ΔF γ‖₂; v itself, a plain step, at the first point."""
+        number = min(self.points - 1, self.memory)
+        if number == 0:
+            return self.v
+        F, V = self.F[:, :number], self.V[:, :number]
+        # by the normal equations, of `memory` unknowns: a batched QR of (n, memory) would be many times slower
+        gram = F @ F.mT
+        diagonal = gram.diagonal(dim1=1, dim2=2)  # a view: what is added to it is added to gram
+        # `tiny` keeps the matrix of a sample that no longer moves, all zeros, from being singular: its γ is then 0
+        diagonal += diagonal.mean(dim=1, keepdim=True) * self.regularization + torch.finfo(gram.dtype).tiny
+        gamma = torch.linalg.solve(gram, F @ self.f[:, :, None])
+        return self.v - (gamma.mT @ V)[:, 0]

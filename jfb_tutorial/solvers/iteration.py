@@ -21,17 +21,25 @@ eager = torch.compiler.disable(recursive=False)
 class Solution:
     """What a solver found.
 
+    A sample that met the tolerance at the last evaluation gets T(u) of that evaluation. One that did not gets it from
+    `FixedPointIteration` as well, but from `Anderson` and `Broyden`, whose residuals rise and fall, T(u) of the check at
+    which it came nearest to the tolerance. Where T couples the samples, rows of several evaluations then stand side by side in
+    `u`: each was good in the batch that it comes from, and `residual` need not be that of the batch so put together.
+
     Attributes:
-        u: `(batch, *latent)`, the last iterate; no graph. It may share memory with the tensor that T returned last.
+        u: `(batch, *latent)`, T(u) as said above; no graph. It may share memory with the tensor that T returned last.
         residuals: `(checks, batch)`, ‖T(u) − u‖₂ of each sample at each check, in u's dtype (float32 at least).
         steps: `(batch,)` int64, evaluations of T until the sample first met the tolerance, else their total.
         converged: `(batch,)` bool, whether the sample met the tolerance at the last evaluation.
+        residual: `(batch,)`, ‖T(u) − u‖₂ of each sample at the evaluation whose T(u) is returned, hence one of its `residuals`.
+            The residual of the returned T(u) itself would take one more evaluation.
     """
 
     u: Tensor
     residuals: Tensor
     steps: Tensor
     converged: Tensor
+    residual: Tensor
 
     def __repr__(self) -> str:
         samples = len(self.steps)
@@ -41,7 +49,7 @@ class Solution:
         steps = f"{high}" if low == high else f"{low} to {high}"
         return (
             f"Solution({int(self.converged.sum())} of {samples} samples converged, {steps} steps, "
-            f"largest residual {self.residuals[-1].max():.1e})"
+            f"largest residual {self.residual.max():.1e})"
         )
 
 
@@ -51,9 +59,10 @@ class FixedPointIteration:
 
     The residual of a sample is ‖T(u) − u‖₂ over its latent coordinates. It is read every `check_every` evaluations and at
     the last; the loop ends at the first check at which every sample meets the tolerance, or after `max_steps`
-    evaluations. Algorithm 1 then returns u; we return T(u), which has been computed anyway. For a γ-contraction its own
-    residual is at most γ times the one read last, and its distance from the fixed point at most γ/(1−γ) times. Where T is
-    no contraction neither need hold, and a residual below the tolerance does not prove that there is a fixed point.
+    evaluations. Algorithm 1 then returns u; we return T(u), which has been computed anyway, of the last evaluation, converged
+    or not. For a γ-contraction its own residual is at most γ times the one read last, and its distance from the fixed point at
+    most γ/(1−γ) times. Where T is no contraction neither need hold, and a residual below the tolerance does not prove that
+    there is a fixed point.
 
     Args:
         tol: tolerance on the residual, > 0; a sample meets it when residual ≤ tol.
@@ -100,14 +109,24 @@ class FixedPointIteration:
 
 
 class Monitor:
-    """Reads residuals, decides when to stop, and makes the Solution; what all solvers share."""
+    """Reads residuals, decides when to stop, and makes the Solution; what all solvers share.
+
+    Args:
+        solver: whose tolerance and limits hold.
+        u0: `(batch, *latent)`, where it starts.
+        keep_best: what is returned for a sample that misses the tolerance at the end: T(u) of its best check, of which a copy
+            is kept, or of the last.
+    """
 
     @eager
-    def __init__(self, solver, u0: Tensor) -> None:
+    def __init__(self, solver: FixedPointIteration, u0: Tensor, *, keep_best: bool = False) -> None:
         latent("u0", u0)
         self.solver = solver
         self.step = 0
-        self.residuals, self.unmet, self.checked_at = [], [], []
+        self.residuals: list[Tensor] = []
+        self.unmet: list[Tensor] = []
+        self.checked_at: list[int] = []
+        self.best = _Best() if keep_best else None
 
     @eager
     def finished(self, u: Tensor, v: Tensor) -> bool:
@@ -117,7 +136,8 @@ class Monitor:
         if not last and (not solver.check_every or self.step % solver.check_every):
             return False
         residual = sample_norm(v, u)
-        unmet = residual > (solver.tol * sample_norm(v) if solver.relative else solver.tol)
+        size = sample_norm(v) if solver.relative else None
+        unmet = residual > (solver.tol if size is None else solver.tol * size)
         self.residuals.append(residual)
         self.unmet.append(unmet)
         self.checked_at.append(self.step)
@@ -125,15 +145,48 @@ class Monitor:
         worst = (residual * unmet).max().item() if len(residual) else 0.0
         if not math.isfinite(worst):
             _raise_not_finite(u, v, residual, self.step)
+        # where all have met the tolerance, this v is returned as it is, and no copy is made of it
+        if worst and self.best is not None:
+            self.best.see(v, residual, size)
         return worst == 0 or last
 
     @eager
-    def solution(self, u: Tensor) -> Solution:
+    def solution(self, v: Tensor) -> Solution:
+        """What the loop found, with v = T(u) of the last evaluation."""
         met = ~torch.stack(self.unmet)
-        evaluations = torch.tensor(self.checked_at, device=u.device)
+        evaluations = torch.tensor(self.checked_at, device=v.device)
         first = evaluations[met.to(torch.int8).argmax(dim=0)]
         steps = torch.where(met.any(dim=0), first, evaluations[-1])
-        return Solution(u, torch.stack(self.residuals), steps, met[-1])
+        u, residual = v, self.residuals[-1]
+        if self.best is not None and self.best.seen_at == len(self.residuals):  # the last check was not met by all
+            u, residual = self.best.unless(met[-1], v, residual)
+        return Solution(u, torch.stack(self.residuals), steps, met[-1], residual)
+
+
+class _Best:
+    """A copy of T(u) of the check at which each sample came nearest to the tolerance; nothing here waits for the device."""
+
+    def __init__(self) -> None:
+        self.seen_at = 0
+        self.v = self.residual = self.distance = torch.empty(0)
+
+    def see(self, v: Tensor, residual: Tensor, size: Tensor | None) -> None:
+        """One more check, with v = T(u); `size` is ‖T(u)‖ where the tolerance is relative to it."""
+        # nearest in the measure of the tolerance: T(0) may have a small residual and be nowhere near in relation to its size
+        distance = residual if size is None else residual / size.clamp_min(torch.finfo(size.dtype).tiny)
+        self.seen_at += 1
+        if self.seen_at == 1:
+            # a clone: what T returned may be a tensor of its own, into which we must not write later
+            self.v, self.residual, self.distance = v.clone(), residual, distance
+            return
+        nearer = distance < self.distance
+        torch.where(_columns(nearer, v), v, self.v, out=self.v)
+        self.residual = torch.where(nearer, residual, self.residual)
+        self.distance = torch.where(nearer, distance, self.distance)
+
+    def unless(self, met: Tensor, v: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """v and its residual for samples that have met the tolerance, else the best."""
+        return torch.where(_columns(met, v), v, self.v), torch.where(met, residual, self.residual)
 
 
 @eager
@@ -145,10 +198,11 @@ def evaluate(T: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
 @eager
 def recorded(T: Callable[[Tensor], Tensor], u: Tensor, name: str = "u0") -> Tensor:
     """T(u) with its graph, if there is one; refused if T is not a map from the space of u, called `name`, to itself."""
+    # autograd counts what is written in place into u; tensors of inference mode have no such count
     version = None if u.is_inference() else u._version
     v = T(u)
     if isinstance(v, Tensor) and v.is_floating_point() and torch.is_autocast_enabled(u.device.type):
-        v = v.to(u.dtype)
+        v = v.to(u.dtype)  # autocast chooses T's dtype and not the user, so this is no mistake to report
     image(name, u, v)
     if version is not None and u._version != version:
         raise ValueError("T must not write into its argument: it changed u in place; use out-of-place operations")
@@ -157,6 +211,7 @@ def recorded(T: Callable[[Tensor], Tensor], u: Tensor, name: str = "u0") -> Tens
 
 def sample_norm(v: Tensor, u: Tensor | None = None) -> Tensor:
     """‖v‖₂, or ‖v − u‖₂, of each sample, `(batch,)`, computed in float32 at least."""
+    # a sum of squares overflows float16 beyond 65,504, and stops growing in bfloat16 after some 256 terms
     dtype = torch.promote_types(v.dtype, torch.float32)
     x = v.to(dtype) if u is None else v.to(dtype) - u.to(dtype)
     return torch.linalg.vector_norm(rows(x), dim=1)
@@ -165,6 +220,11 @@ def sample_norm(v: Tensor, u: Tensor | None = None) -> Tensor:
 def rows(x: Tensor) -> Tensor:
     """`(batch, n)`: the latent coordinates of each sample in a row."""
     return x.unsqueeze(1) if x.ndim == 1 else x.flatten(1)
+
+
+def _columns(mask: Tensor, x: Tensor) -> Tensor:
+    """A mask of the samples, shaped to choose among the latents of x."""
+    return mask.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def _raise_not_finite(u: Tensor, v: Tensor, residual: Tensor, step: int) -> None:
