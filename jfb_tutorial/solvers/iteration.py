@@ -26,12 +26,15 @@ class Solution:
         residuals: `(checks, batch)`, ‖T(u) − u‖₂ of each sample at each check, in u's dtype (float32 at least).
         steps: `(batch,)` int64, evaluations of T until the sample first met the tolerance, else their total.
         converged: `(batch,)` bool, whether the sample met the tolerance at the last evaluation.
+        all_converged: whether every sample did, as the solver knows it without another read of the device; None from a solver
+            that does not say.
     """
 
     u: Tensor
     residuals: Tensor
     steps: Tensor
     converged: Tensor
+    all_converged: bool | None = None
 
     def __repr__(self) -> str:
         samples = len(self.steps)
@@ -107,6 +110,7 @@ class Monitor:
         latent("u0", u0)
         self.solver = solver
         self.step = 0
+        self.all_converged = False
         self.residuals, self.unmet, self.checked_at = [], [], []
 
     @eager
@@ -125,7 +129,8 @@ class Monitor:
         worst = (residual * unmet).max().item() if len(residual) else 0.0
         if not math.isfinite(worst):
             _raise_not_finite(u, v, residual, self.step)
-        return worst == 0 or last
+        self.all_converged = worst == 0
+        return self.all_converged or last
 
     @eager
     def solution(self, u: Tensor) -> Solution:
@@ -133,7 +138,7 @@ class Monitor:
         evaluations = torch.tensor(self.checked_at, device=u.device)
         first = evaluations[met.to(torch.int8).argmax(dim=0)]
         steps = torch.where(met.any(dim=0), first, evaluations[-1])
-        return Solution(u, torch.stack(self.residuals), steps, met[-1])
+        return Solution(u, torch.stack(self.residuals), steps, met[-1], self.all_converged)
 
 
 @eager
