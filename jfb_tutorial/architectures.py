@@ -1,19 +1,21 @@
 """The networks of the JFB paper as its code defines them, one for scikit-learn's digits, and one of ours for a GPU.
 
-All take images in [0, 1], `(batch, channels, height, width)`, and return ten logits; the normalisation is a buffer of Q,
-hence of every checkpoint. Leaky ReLUs have the slope 0.1; weights start as PyTorch starts them. The paper describes its
+All take images in [0, 1], `(batch, channels, side, side)`, and return a logit a class; the normalisation is a buffer of Q,
+hence of every checkpoint. Channels, side and classes are those of the data set that a network is named for, unless told
+otherwise; numbers of parameters and latent shapes below are for these. Leaky ReLUs have the slope 0.1; weights start as PyTorch starts them. The paper describes its
 networks in words (Appendix E), its code defines them, and the numbers of parameters in its tables are those of the code.
 Where the two disagree we follow the code, and the docstring says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from ._blocks import Latent, Normalise, Norms, Residual, Subsample, conv, leaky
-from ._checks import choice, flag
+from ._checks import choice, flag, integer
 from .gradients import JFB, Unrolled
 from .network import ImplicitNetwork
 from .normalisation import POLICIES, Rescaling
@@ -24,7 +26,7 @@ __all__ = ["ARCHITECTURES", "NORMS", "build", "cifar10", "digits", "fast_cifar10
 NORMS = (*POLICIES, "group", "rescaling")
 
 
-def mnist(**settings) -> ImplicitNetwork:
+def mnist(**settings: Any) -> ImplicitNetwork:
     """54,352 parameters, latent 32×9×9, γ = 0.5. Keywords as for `build`.
 
     The iteration stops at the tolerance of the paper's code, 1e-1; the paper's Appendix E says 1e-4, but the published
@@ -34,7 +36,7 @@ def mnist(**settings) -> ImplicitNetwork:
     return build("mnist", **settings)
 
 
-def svhn(**settings) -> ImplicitNetwork:
+def svhn(**settings: Any) -> ImplicitNetwork:
     """163,488 parameters, latent 64×8×8, γ = 0.9. Keywords as for `build`.
 
     The paper's code counts 163,744: 256 of them belong to layers that it makes and never uses, and these are left out. The
@@ -43,7 +45,7 @@ def svhn(**settings) -> ImplicitNetwork:
     return build("svhn", **settings)
 
 
-def cifar10(**settings) -> ImplicitNetwork:
+def cifar10(**settings: Any) -> ImplicitNetwork:
     """843,430 parameters, latent 35×10×10, γ = 0.5. Keywords as for `build`.
 
     84.5% of the parameters are in Q and 13.1% in R; the paper says about 70% and 30%. γ damps u where it enters R, not
@@ -52,7 +54,7 @@ def cifar10(**settings) -> ImplicitNetwork:
     return build("cifar10", **settings)
 
 
-def digits(**settings) -> ImplicitNetwork:
+def digits(**settings: Any) -> ImplicitNetwork:
     """33,456 parameters, latent 32×4×4, γ = 0.5: ours, for the 8×8 digits of scikit-learn. Keywords as for `build`.
 
     The MNIST network made smaller, with one block in R.
@@ -60,7 +62,7 @@ def digits(**settings) -> ImplicitNetwork:
     return build("digits", **settings)
 
 
-def fast_cifar10(**settings) -> ImplicitNetwork:
+def fast_cifar10(**settings: Any) -> ImplicitNetwork:
     """833,626 parameters, latent 96×8×8, γ = 0.5: ours, shaped for a GPU. Keywords as for `build`.
 
     All widths are multiples of 16. R has the shape of the paper's MNIST network, with three convolutions in its one block.
@@ -71,17 +73,26 @@ def fast_cifar10(**settings) -> ImplicitNetwork:
 def build(
     name: str,
     *,
+    classes: int = 10,
+    channels: int | None = None,
+    size: int | None = None,
     batch_norm: bool = True,
     explicit: bool = False,
     norm: str = "fixed-point",
     gamma: float | None = None,
     solver: Callable | None = None,
     gradient: Callable = JFB(),  # noqa: B008  (frozen)
+    on_unconverged: str = "warn",
 ) -> ImplicitNetwork:
     """A network by its name.
 
     Args:
         name: one of `ARCHITECTURES`.
+        classes: number of logits.
+        channels: of the images; those of the network's own data set by default. For another number, the images are normalised with
+            the mean and the standard deviation of that data set averaged over its channels, the same for each.
+        size: side of the images in pixels, which are square; that of the network's own data set by default. Widths and depths stay,
+            the latent grows with the image.
         batch_norm: False leaves the normalisation out of R, the paper's variant for its Jacobian-based method.
         explicit: the explicit twin S(R(0, Q(d))), one step from zero with the same parameters: `gradient=Unrolled(1)`.
         norm: which statistics the batch normalisation of R uses, see `normalisation.LatentBatchNorm2d`; or "group", group
@@ -90,11 +101,33 @@ def build(
         gamma: the factor in R that damps u; the network's own by default.
         solver: how the fixed point is found; as in the paper's code for JFB by default.
         gradient: the backward rule.
+        on_unconverged: "warn", "raise" or "ignore" where a sample misses the tolerance, see `ImplicitNetwork`.
 
     Raises:
-        ValueError, TypeError: bad settings; an unknown name is answered with the nearest one.
+        ValueError, TypeError: bad settings; an unknown name is answered with the nearest one, a size that is too small with the
+            smallest.
     """
     choice("network", name, ARCHITECTURES)
+    _check_settings(batch_norm, explicit, norm, gradient)
+    own = ARCHITECTURES[name]
+    images = _images(name, own, classes, channels, size)
+    gamma = own.gamma if gamma is None else gamma
+    Q, R, S = own.parts(gamma, Norms(norm, batch_norm), images)
+    network = ImplicitNetwork(
+        Q,
+        R,
+        S,
+        solver=solver or own.solver,
+        gradient=Unrolled(1) if explicit else gradient,
+        on_unconverged=on_unconverged,
+    )
+    if norm == "rescaling":
+        network.before_solve = Rescaling(gamma)
+    return network
+
+
+def _check_settings(batch_norm: bool, explicit: bool, norm: str, gradient: Callable) -> None:
+    """Refuse settings that are none, or that contradict each other."""
     flag("batch_norm", batch_norm)
     flag("explicit", explicit)
     choice("norm", norm, NORMS)
@@ -106,33 +139,57 @@ def build(
         raise ValueError(
             "norm='rescaling' is for an implicit network without batch normalisation; add batch_norm=False"
         )
-    parts, own_gamma, own_solver = ARCHITECTURES[name]
-    gamma = own_gamma if gamma is None else gamma
-    Q, R, S = parts(gamma, Norms(norm, batch_norm))
-    if norm == "rescaling":
-        R.register_forward_pre_hook(Rescaling(gamma))
-    return ImplicitNetwork(Q, R, S, solver=solver or own_solver, gradient=Unrolled(1) if explicit else gradient)
 
 
-def _mnist(gamma: float, norms: Norms):
-    def block():
+class Images(NamedTuple):
+    """What a network is for: images of `channels` channels and `size` by `size` pixels, of which there are `classes` classes; and the
+    mean and the standard deviation of each channel."""
+
+    channels: int
+    size: int
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def normalise(self) -> Normalise:
+        return Normalise(self.mean, self.std, self.size)
+
+
+def _images(name: str, own: Architecture, classes: int, channels: int | None, size: int | None) -> Images:
+    """The images that are asked for, refused if the network cannot take them."""
+    classes = integer("classes", classes, 1, "give the number of classes of the data")
+    mean, std = own.mean, own.std
+    channels = len(mean) if channels is None else integer("channels", channels, 1, "1 is grey, 3 is colour")
+    if channels != len(mean):
+        mean, std = ((sum(values) / len(values),) * channels for values in (mean, std))
+    size = own.size if size is None else integer("size", size, 1, "it is the side of a square image in pixels")
+    if size < own.smallest:
+        raise ValueError(
+            f"size must be at least {own.smallest} for {name!r}, got {size}: {own.why}; enlarge the images, or choose a network for "
+            f"smaller ones: {', '.join(other for other, it in ARCHITECTURES.items() if it.smallest <= size)}"
+        )
+    return Images(channels, size, classes, mean, std)
+
+
+def _mnist(gamma: float, norms: Norms, images: Images) -> Parts:
+    def block() -> Residual:
         # the code applies the second leaky ReLU twice: slope 0.1² below zero
         return Residual(nn.Sequential(conv(32, 32), leaky(), conv(32, 32), nn.LeakyReLU(0.01)), norms.inner(32))
 
     Q = nn.Sequential(
-        Normalise((0.1307,), (0.3081,), 28),
-        *(conv(1, 16), norms.outer(16), leaky(), nn.MaxPool2d(3)),  # 16×9×9
+        images.normalise(),
+        *(conv(images.channels, 16), norms.outer(16), leaky(), nn.MaxPool2d(3)),  # 16×9×9
         *(conv(16, 32), norms.outer(32), leaky()),
     )
     S = nn.Sequential(
         *(conv(32, 16, padding=0), leaky(), nn.Dropout2d(0.2)),  # 16×7×7
-        *(nn.Flatten(), nn.Linear(16 * 7 * 7, 10, bias=False)),
+        *(nn.Flatten(), nn.Linear(16 * (images.size // 3 - 2) ** 2, images.classes, bias=False)),
     )
     return Q, Latent(block(), block(), leaving=gamma), S
 
 
-def _svhn(gamma: float, norms: Norms):
-    def basic(inner: int, outer: int, stride: int):
+def _svhn(gamma: float, norms: Norms, images: Images) -> Parts:
+    def basic(inner: int, outer: int, stride: int) -> Residual:
         branch = nn.Sequential(
             *(conv(inner, outer, stride=stride, bias=False), norms.outer(outer), leaky(), nn.Dropout2d(0.1)),
             *(conv(outer, outer, bias=False), norms.outer(outer), nn.Dropout2d(0.1)),
@@ -140,61 +197,61 @@ def _svhn(gamma: float, norms: Norms):
         return Residual(branch, leaky(), Subsample(outer - inner, stride))
 
     Q = nn.Sequential(
-        Normalise((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), 32),
-        *(conv(3, 16, bias=False), norms.outer(16), leaky()),
+        images.normalise(),
+        *(conv(images.channels, 16, bias=False), norms.outer(16), leaky()),
         *(basic(16, 16, 1), basic(16, 32, 2), basic(32, 64, 2)),  # 64×8×8
     )
     block = Residual(nn.Sequential(conv(64, 64), leaky(), conv(64, 64), nn.LeakyReLU(0.01)), norms.inner(64))
     S = nn.Sequential(
         *(conv(64, 16, padding=0), leaky(), nn.Dropout2d(0.2)),  # 16×6×6
-        *(nn.Flatten(), nn.Linear(16 * 6 * 6, 10, bias=False)),
+        *(nn.Flatten(), nn.Linear(16 * (_halved(images.size, 2) - 2) ** 2, images.classes, bias=False)),
     )
     return Q, Latent(block, leaving=gamma), S
 
 
-def _cifar10(gamma: float, norms: Norms):
-    def block(norm: nn.Module, *dropout: nn.Module):
+def _cifar10(gamma: float, norms: Norms, images: Images) -> Parts:
+    def block(norm: nn.Module, *dropout: nn.Module) -> Residual:
         return Residual(
             nn.Sequential(conv(35, 35), leaky(), *dropout, conv(35, 35)),
             nn.Sequential(leaky(), norm),
         )
 
-    def sixteen():
+    def sixteen() -> Iterator[Residual]:
         return (block(norms.outer(35, affine=False), nn.Dropout2d(0.15)) for _ in range(16))
 
     Q = nn.Sequential(
-        Normalise(*IMAGENET, 32),
+        images.normalise(),
         nn.ConstantPad2d(4, 0.449),  # 3×40×40
-        *(conv(3, 35, 7, padding_mode="replicate"), leaky()),
+        *(conv(images.channels, 35, 7, padding_mode="replicate"), leaky()),
         *(*sixteen(), nn.AvgPool2d(2), *sixteen(), nn.AvgPool2d(2)),  # 35×10×10
     )
     R = Latent(*(block(norms.inner(35)) for _ in range(5)), entering=gamma)
     S = nn.Sequential(
         *(conv(35, 35, stride=2), leaky(), nn.Dropout(0.1)),  # 35×5×5
-        *(nn.Flatten(), nn.Linear(35 * 5 * 5, 10, bias=False)),
+        *(nn.Flatten(), nn.Linear(35 * _halved((images.size + 8) // 4, 1) ** 2, images.classes, bias=False)),
     )
     return Q, R, S
 
 
-def _digits(gamma: float, norms: Norms):
+def _digits(gamma: float, norms: Norms, images: Images) -> Parts:
     Q = nn.Sequential(
-        Normalise((0.3053,), (0.3761,), 8),
-        *(conv(1, 32), norms.outer(32), leaky(), nn.MaxPool2d(2)),  # 32×4×4
+        images.normalise(),
+        *(conv(images.channels, 32), norms.outer(32), leaky(), nn.MaxPool2d(2)),  # 32×4×4
         *(conv(32, 32), norms.outer(32), leaky()),
     )
     block = Residual(nn.Sequential(conv(32, 32), leaky(), conv(32, 32), leaky()), norms.inner(32))
     S = nn.Sequential(
         *(conv(32, 16, padding=0), leaky(), nn.Dropout2d(0.2)),  # 16×2×2
-        *(nn.Flatten(), nn.Linear(16 * 2 * 2, 10, bias=False)),
+        *(nn.Flatten(), nn.Linear(16 * (images.size // 2 - 2) ** 2, images.classes, bias=False)),
     )
     return Q, Latent(block, leaving=gamma), S
 
 
-def _fast_cifar10(gamma: float, norms: Norms):
-    def down(inner: int, outer: int):
+def _fast_cifar10(gamma: float, norms: Norms, images: Images) -> Parts:
+    def down(inner: int, outer: int) -> tuple[nn.Module, ...]:
         return conv(inner, outer, stride=2, bias=False), norms.outer(outer), leaky()
 
-    def block(width: int):
+    def block(width: int) -> Residual:
         branch = nn.Sequential(
             *(conv(width, width, bias=False), norms.outer(width), leaky()),
             *(conv(width, width, bias=False), norms.outer(width)),
@@ -202,8 +259,8 @@ def _fast_cifar10(gamma: float, norms: Norms):
         return Residual(branch, leaky())
 
     Q = nn.Sequential(
-        Normalise(*CIFAR10, 32),
-        *(conv(3, 48, bias=False), norms.outer(48), leaky(), block(48)),  # 48×32×32
+        images.normalise(),
+        *(conv(images.channels, 48, bias=False), norms.outer(48), leaky(), block(48)),  # 48×32×32
         *(*down(48, 96), block(96)),  # 96×16×16
         *(*down(96, 96), block(96)),  # 96×8×8
     )
@@ -211,19 +268,52 @@ def _fast_cifar10(gamma: float, norms: Norms):
     R = Latent(Residual(branch, norms.inner(96)), leaving=gamma)
     S = nn.Sequential(
         *(conv(96, 96, stride=2, bias=False), norms.outer(96), leaky()),  # 96×4×4
-        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, 10)),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, images.classes)),
     )
     return Q, R, S
 
 
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+def _halved(side: int, times: int) -> int:
+    """The side that convolutions with stride 2 and a frame of 1 leave of an image, rounded up each time."""
+    for _ in range(times):
+        side = (side + 1) // 2
+    return side
 
-ARCHITECTURES: dict[str, tuple[Callable, float, Callable]] = {
-    "mnist": (_mnist, 0.5, FixedPointIteration(tol=1e-1, max_steps=50)),
-    "svhn": (_svhn, 0.9, FixedPointIteration(tol=1e-4, max_steps=200)),
-    "cifar10": (_cifar10, 0.5, FixedPointIteration(tol=1e-1, max_steps=50)),
-    "digits": (_digits, 0.5, FixedPointIteration(tol=1e-3, max_steps=50)),
-    "fast_cifar10": (_fast_cifar10, 0.5, FixedPointIteration(tol=1e-2, max_steps=20, relative=True)),
+
+Parts = tuple[nn.Module, nn.Module, nn.Module]
+
+
+class Architecture(NamedTuple):
+    """A network by its name: what makes (Q, R, S) of (gamma, norms, images), γ, the solver; its own data set's mean and standard
+    deviation, a number a channel, and side; the smallest side that it takes, and why not less."""
+
+    parts: Callable[[float, Norms, Images], Parts]
+    gamma: float
+    solver: Callable
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: int
+    smallest: int = 1
+    why: str = "an image has a pixel"
+
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SVHN = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
+CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+CUT = "Q makes the side {} times smaller, and the 3×3 convolution of S, which has no frame, needs 3 pixels of what is left"
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "mnist": Architecture(
+        _mnist, 0.5, FixedPointIteration(tol=1e-1, max_steps=50), (0.1307,), (0.3081,), 28, 9, CUT.format(3)
+    ),
+    "svhn": Architecture(_svhn, 0.9, FixedPointIteration(tol=1e-4, max_steps=200), *SVHN, 32, 9, CUT.format(4)),
+    # the paper's code takes ImageNet's numbers for CIFAR-10
+    "cifar10": Architecture(_cifar10, 0.5, FixedPointIteration(tol=1e-1, max_steps=50), *IMAGENET, 32),
+    "digits": Architecture(
+        _digits, 0.5, FixedPointIteration(tol=1e-3, max_steps=50), (0.3053,), (0.3761,), 8, 6, CUT.format(2)
+    ),
+    "fast_cifar10": Architecture(
+        _fast_cifar10, 0.5, FixedPointIteration(tol=1e-2, max_steps=20, relative=True), *CIFAR10, 32
+    ),
 }
-"""The networks by name: what makes (Q, R, S), γ, and the solver."""
+"""The networks by name."""

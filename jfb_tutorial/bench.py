@@ -167,7 +167,7 @@ def _measure(
     with saved_bytes([*network.parameters(), *network.buffers()]) as saved:
         value = rule(counted, u)
     with tally() as count:
-        parts = torch.autograd.grad(loss(network.S(value), y), theta, materialize_grads=True)
+        parts = torch.autograd.grad(loss(network.S(T.unpack(value)), y), theta, materialize_grads=True)
     return torch.cat([part.flatten() for part in parts]), evaluations, count.products, saved.total
 
 

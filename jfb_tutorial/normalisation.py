@@ -9,14 +9,23 @@ the network is never read. Three policies are here to choose from, and `reestima
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ._checks import choice
+from ._operator_norm import operator_norm
+from ._phase import is_recording
 
-__all__ = ["POLICIES", "LatentBatchNorm2d", "Rescaling", "reestimate"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .network import ImplicitNetwork
+
+__all__ = ["POLICIES", "LatentBatchNorm2d", "Rescaling", "operator_norm", "reestimate"]
 
 POLICIES = ("fixed-point", "every-step", "last-step")
 
@@ -24,9 +33,11 @@ POLICIES = ("fixed-point", "every-step", "last-step")
 class LatentBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation without weights, for the latent space.
 
-    "The step with gradient" is an evaluation while gradients are recorded: the one step of `JFB`, `NeumannSeries` and
-    `ImplicitDifferentiation`, the k steps of `UnrolledPhantom`, all steps of `Unrolled`. In eval mode all policies are the
-    same.
+    "The step with gradient" is what the backward rule records: the one step of `JFB`, `NeumannSeries` and
+    `ImplicitDifferentiation`, the k steps of `UnrolledPhantom`, all steps of `Unrolled`. `ImplicitNetwork` tells which evaluation
+    is one; outside a network it is one in which gradients are enabled. In eval mode all policies are the same. A checkpoint
+    inside R evaluates its part again in the backward pass, and the running statistics learn a second time, as those of every
+    batch normalisation do.
 
     Args:
         channels: C of the latent `(batch, C, height, width)`.
@@ -46,7 +57,7 @@ class LatentBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """x normalised, `(batch, C, height, width)`."""
-        if not self.training or self.policy == "every-step" or torch.is_grad_enabled():
+        if not self.training or self.policy == "every-step" or is_recording():
             return super().forward(x)
         if self.policy == "fixed-point":
             return F.batch_norm(x, None, None, training=True, eps=self.eps)
@@ -58,13 +69,13 @@ class LatentBatchNorm2d(nn.BatchNorm2d):
 
 
 class Rescaling:
-    """A hook for R that scales its weights down as the JFB paper's code does for its Jacobian-based networks.
+    """Scales the weights of R down as the JFB paper's code does for its Jacobian-based networks.
 
-    Before the iteration of a training step it measures `stretch` at u⁰ = 0. Where that is above γ, all convolutions of R, with
+    Before the iteration of a training step it measures `stretch` at u⁰. Where that is above γ, all convolutions of R, with
     their biases, are multiplied by (γ / stretch)^(1/blocks).
 
-    `R.register_forward_pre_hook(Rescaling(gamma))`, R of residual blocks `R.blocks`. In eval mode, and in a pass without a
-    graph, it does nothing.
+    `network.before_solve = Rescaling(gamma)`, R of residual blocks `R.blocks`: the network calls it once in each forward pass that
+    records gradients and makes a solve. In eval mode it does nothing.
 
     Args:
         gamma: γ.
@@ -73,13 +84,11 @@ class Rescaling:
     def __init__(self, gamma: float) -> None:
         self.gamma = gamma
 
-    def __call__(self, R: nn.Module, inputs: tuple[Tensor, Tensor]) -> None:
-        """What PyTorch calls before R(u, q)."""
-        u, q = inputs
-        # in training q has a graph while the iteration has none; only its first point is 0
-        if not R.training or not q.requires_grad or torch.is_grad_enabled() or bool(u.any()):
+    def __call__(self, R: Any, u0: Any, q: Any) -> None:
+        """What `ImplicitNetwork` calls before it iterates, without a graph: R, u⁰ and Q(d)."""
+        if not R.training:
             return
-        stretch = self.stretch(R, u, q)
+        stretch = self.stretch(R, u0, q)
         if stretch > self.gamma:
             factor = (self.gamma / stretch) ** (1 / len(R.blocks))
             for module in R.modules():
@@ -105,40 +114,43 @@ class Rescaling:
         return difference.norm(dim=1).mean() / noise.norm(dim=1).mean()
 
 
-def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> int:
+def reestimate(network: ImplicitNetwork, batches: Iterable[Tensor]) -> int:
     """Measure the running statistics of all batch normalisations of a network anew, as plain averages of those of `batches`.
 
     The weights stay as they are, and everything but the normalisations is in eval mode (no dropout), as it will be in
     evaluation. With the policies "fixed-point" and "last-step", those of R are measured at u*.
 
     Args:
-        network: its modes are put back afterwards.
+        network: its modes and `last` are put back afterwards.
         batches: what the network takes.
 
     Returns:
-        The number of batches seen; 0 where there is nothing to measure, and the network is as it was.
+        The number of batches; 0 where there is nothing to measure, and the network is as it was.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     if not norms:
         return 0
-    modes = [(module, module.training) for module in network.modules()]
-    momenta = [norm.momentum for norm in norms]
-    seen = 0
-    try:
-        network.eval()
-        for norm in norms:
-            norm.momentum = None  # a cumulative average
-            norm.train()
+    count = 0
+    with network.using(mode="eval"), _averaging(norms):
         for batch in batches:
-            if not seen:
+            if not count:
                 for norm in norms:
                     norm.reset_running_stats()
             with torch.enable_grad():  # the step that is recorded is the one at u*
                 network(batch)
-            seen += 1
+            count += 1
+    return count
+
+
+@contextmanager
+def _averaging(norms: list[nn.modules.batchnorm._BatchNorm]) -> Iterator[None]:
+    """Normalisations in train mode that average all batches alike; the caller puts their mode back."""
+    momenta = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = None  # PyTorch's sign for a cumulative average
+            norm.train()
+        yield
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-        for module, training in modes:
-            module.training = training
-    return seen

@@ -31,15 +31,24 @@ class Solution:
         residuals: `(checks, batch)`, ‖T(u) − u‖₂ of each sample at each check, in u's dtype (float32 at least).
         steps: `(batch,)` int64, evaluations of T until the sample first met the tolerance, else their total.
         converged: `(batch,)` bool, whether the sample met the tolerance at the last evaluation.
-        residual: `(batch,)`, ‖T(u) − u‖₂ of each sample at the evaluation whose T(u) is returned, hence one of its `residuals`.
-            The residual of the returned T(u) itself would take one more evaluation.
+        all_converged: whether every sample did, as the solver knows it without another read of the device; None from a solver
+            that does not say.
     """
 
     u: Tensor
     residuals: Tensor
     steps: Tensor
     converged: Tensor
-    residual: Tensor
+    _residual: Tensor | None = None
+    all_converged: bool | None = None
+
+    @property
+    def residual(self) -> Tensor:
+        """`(batch,)`, ‖T(u) − u‖₂ of each sample at the evaluation whose T(u) is returned, hence one of its `residuals`.
+
+        The residual of the returned T(u) itself would take one more evaluation.
+        """
+        return self.residuals[-1] if self._residual is None else self._residual
 
     def __repr__(self) -> str:
         samples = len(self.steps)
@@ -127,6 +136,7 @@ class Monitor:
         self.unmet: list[Tensor] = []
         self.checked_at: list[int] = []
         self.best = _Best() if keep_best else None
+        self.all_converged = False
 
     @eager
     def finished(self, u: Tensor, v: Tensor) -> bool:
@@ -148,7 +158,8 @@ class Monitor:
         # where all have met the tolerance, this v is returned as it is, and no copy is made of it
         if worst and self.best is not None:
             self.best.see(v, residual, size)
-        return worst == 0 or last
+        self.all_converged = worst == 0
+        return self.all_converged or last
 
     @eager
     def solution(self, v: Tensor) -> Solution:
@@ -160,7 +171,7 @@ class Monitor:
         u, residual = v, self.residuals[-1]
         if self.best is not None and self.best.seen_at == len(self.residuals):  # the last check was not met by all
             u, residual = self.best.unless(met[-1], v, residual)
-        return Solution(u, torch.stack(self.residuals), steps, met[-1], residual)
+        return Solution(u, torch.stack(self.residuals), steps, met[-1], residual, self.all_converged)
 
 
 class _Best:

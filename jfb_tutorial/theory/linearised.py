@@ -30,7 +30,7 @@ class Linearised:
         loss: `loss(prediction, y)`, a scalar.
 
     Attributes:
-        u: `(1, *latent)`, the fixed point, to 1e-12.
+        u: `(1, *latent)`, the fixed point, to 1e-12; packed, `(1, n)`, where Q(d) is a tuple.
         T: u ↦ T(u; d).
         dT: `(n, n)`, dT/du.
         M_T: `(p_T, n)`, ∂T/∂θ_T, the parameters of Q and R in the order of `network.parameters()`.
@@ -62,13 +62,13 @@ class Linearised:
         with torch.inference_mode(False), torch.enable_grad():
             for parameter in self._parameters:
                 parameter.requires_grad_()
-            self.T, start = network._operator(d)
-            self.u = _solved(self.T, start)
+            self.T = network.operator(d)
+            self.u = _solved(self.T, self.T.zeros())
             u = self.u.clone().requires_grad_()
             v = self.T(u)
             _refuse_strangers("Q or R", v, u, self._theta_T, self._theta_S)
             self.dT, self.M_T = _derivative(v, [u]), _derivative(v, self._theta_T)
-            prediction = network.S(u)
+            prediction = network.S(self.T.unpack(u))
             _refuse_strangers("S", prediction, u, self._theta_S, self._theta_T)
             self.dS, self.M_S = _derivative(prediction, [u]), _derivative(prediction, self._theta_S)
             output = prediction.detach().requires_grad_()

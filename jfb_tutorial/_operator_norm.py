@@ -1,0 +1,197 @@
+"""A linear or convolutional layer with a bounded operator norm, from which contractions are built."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+
+from ._checks import integer, positive
+from .solvers.iteration import eager
+
+__all__ = ["operator_norm"]
+
+BLOCK = 4
+"""Vectors that are iterated together: the largest singular values of convolutions lie close together, neighbouring
+frequencies of the image, and one vector alone takes hundreds of steps to tell them apart."""
+TOLERANCE = 1e-3
+"""On the residual of the largest eigenvalue of AᵀA, relative to it. σ = √λ then misses by at most half of it."""
+MAX_STEPS = 2000
+
+Map = Callable[[Tensor, Tensor], Tensor]
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+
+
+def operator_norm(module: Layer, gamma: float = 0.9, shape: tuple[int, int] | None = None) -> Layer:
+    """Keep the operator norm of a layer's weight at or below γ, whatever training does: u ↦ W u is then a γ-contraction.
+
+    The layer uses W · min(1, γ/‖W‖₂) in place of its weight W, which becomes `module.parametrizations.weight.original`. ‖W‖₂ is
+    the norm of the linear map itself, for a convolution that of the map between images, zero or circular padding included.
+    (`torch.nn.utils.parametrizations.spectral_norm` divides by the norm of the weight reshaped to a matrix, which for a 3×3
+    convolution may be up to 3 times smaller or larger.) The bias plays no part. The gradient flows through the norm.
+
+    ‖W‖₂ is found by block power iteration on WᵀW with a persistent buffer, at once and again at the first use after each change of
+    W, in train and eval mode alike: so W is the same in all steps of one iteration, and the next time takes one or two steps.
+    Each of these reads the device once. Such an estimate errs low: it ends with a relative residual of 1e-3 in WᵀW, so that the
+    layer's norm is at most γ (1 + 5e-4), if the iteration, which starts from random vectors, has found the largest singular value
+    and not another. What changes W unseen (`weight.data.mul_`), and a pass under `torch.func`, keep the vectors found last.
+
+    Args:
+        module: an `nn.Linear`, or an `nn.Conv2d`; changed in place. Register it before the optimiser is made.
+        gamma: γ, > 0.
+        shape: (height, width) of the images that the convolution gets. On smaller ones its norm is no larger with zero padding;
+            on larger ones it may be.
+
+    Returns:
+        The module.
+
+    Raises:
+        TypeError: another kind of module, or shape is no pair of integers.
+        ValueError: γ or shape is not positive; a convolution without a shape, or a linear layer with one.
+    """
+    positive("gamma", gamma, "0.9 is the default")
+    if isinstance(module, nn.Conv2d):
+        parametrization = OperatorNorm(
+            gamma, _convolution(module), (module.in_channels, *_height_and_width(shape)), module.weight
+        )
+    elif isinstance(module, nn.Linear):
+        if shape is not None:
+            raise ValueError(f"shape is for convolutions; leave it out for a linear layer, got {shape}")
+        parametrization = OperatorNorm(gamma, F.linear, (module.in_features,), module.weight)
+    else:
+        raise TypeError(
+            f"module must be nn.Linear or nn.Conv2d, got {type(module).__name__}; bound its layers one by one"
+        )
+    parametrize.register_parametrization(module, "weight", parametrization)
+    return module
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """(x, weight) ↦ the convolution without its bias, linear in both; a dataclass, so that a layer can be copied and saved."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] | str
+    dilation: tuple[int, ...]
+    groups: int
+    mode: str
+    frame: tuple[int, ...]
+
+    def __call__(self, x: Tensor, weight: Tensor) -> Tensor:
+        if self.mode == "zeros":
+            return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
+        return F.conv2d(F.pad(x, self.frame, self.mode), weight, None, self.stride, 0, self.dilation, self.groups)
+
+
+class OperatorNorm(nn.Module):
+    """The parametrisation W ↦ W · min(1, γ/‖A‖₂) of `operator_norm`, where A is the map x ↦ linear_map(x, W).
+
+    Args:
+        gamma: γ.
+        linear_map: linear in x, `(k, *inputs)`, and in W.
+        inputs: the shape of one x.
+        weight: W, for its dtype and device and the first estimate.
+    """
+
+    vectors: Tensor
+
+    def __init__(self, gamma: float, linear_map: Map, inputs: tuple[int, ...], weight: Tensor) -> None:
+        super().__init__()
+        self.gamma, self.linear_map = gamma, linear_map
+        work = torch.promote_types(weight.dtype, torch.float32)
+        n = torch.Size(inputs).numel()
+        # a generator of its own: that a layer is bounded changes no other random number of a run
+        start = torch.randn(min(BLOCK, n), *inputs, generator=torch.Generator().manual_seed(0), dtype=work)
+        self.register_buffer("vectors", start.to(weight.device))
+        self._version = -1
+        self._refresh(weight)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The bounded weight, differentiable by `weight`."""
+        self._refresh(weight)
+        with torch.autocast(weight.device.type, enabled=False):
+            work = torch.promote_types(weight.dtype, torch.float32)
+            # a copy, since the buffer may change before the backward pass; normed, since half precision rounds it
+            x = self.vectors[:1].clone().to(work)
+            # d‖Ax‖/dA = (Ax/‖Ax‖)xᵀ is the derivative of the norm of A at its largest singular vector x
+            sigma = torch.linalg.vector_norm(self.linear_map(x / torch.linalg.vector_norm(x), weight.to(work)))
+        return weight * (self.gamma / sigma.clamp(min=self.gamma)).to(weight.dtype)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """What `module.weight = …` stores: the weight itself, bounded when it is used."""
+        return weight
+
+    @eager
+    @torch.no_grad()
+    def _refresh(self, weight: Tensor) -> None:
+        """Iterate to the tolerance, if the weight has changed since."""
+        if weight.is_inference() or torch._C._functorch.is_functorch_wrapped_tensor(weight):
+            return  # neither has a version of its own, and a buffer cannot keep what depends on it
+        if weight._version == self._version or not bool(weight.isfinite().all()):
+            return  # what is not finite shows in the solver, which names the step and the samples
+        work = torch.promote_types(weight.dtype, torch.float32)
+        with torch.autocast(weight.device.type, enabled=False):
+            vectors = self._iterate(weight.detach().to(work), self.vectors.to(work))
+        self.vectors.copy_(vectors)
+        self._version = weight._version
+
+    def _iterate(self, weight: Tensor, vectors: Tensor) -> Tensor:
+        """Subspace iteration on AᵀA with a Rayleigh-Ritz step: orthonormal Ritz vectors, the largest singular value's first."""
+        shape = vectors.shape
+        Q = torch.linalg.qr(vectors.flatten(1).T).Q  # (n, k)
+        for _ in range(MAX_STEPS):
+            Y = self._gram(weight, Q.T.reshape(shape)).flatten(1).T  # AᵀA Q
+            values, rotation = torch.linalg.eigh(Q.T @ Y)  # ascending
+            Q, Y = Q @ rotation.flip(1), Y @ rotation.flip(1)
+            residual = torch.linalg.vector_norm(Y[:, 0] - values[-1] * Q[:, 0])
+            # Y, not Q, is handed on: at least one step is made for each change of W, so that a direction which is about to
+            # become the largest grows in the trailing vectors although the first one still meets the tolerance
+            Q = torch.linalg.qr(Y).Q
+            if bool(residual <= TOLERANCE * values[-1]):
+                return Q.T.reshape(shape)
+        warnings.warn(
+            f"the operator norm was not found to {TOLERANCE:g} in {MAX_STEPS} steps, relative residual "
+            f"{residual / values[-1]:.1e}; the bound γ holds to about that",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return Q.T.reshape(shape)
+
+    def _gram(self, weight: Tensor, x: Tensor) -> Tensor:
+        """AᵀA x of several x, `(k, *inputs)`: for a linear A the gradient of ‖Ax‖²/2, a convolution and its transpose."""
+        with torch.inference_mode(False), torch.enable_grad():
+            x = x.clone().requires_grad_()
+            y = self.linear_map(x, weight)
+            return torch.autograd.grad(y, x, y.detach())[0]
+
+    def extra_repr(self) -> str:
+        """γ, for `print(module)`."""
+        return f"gamma={self.gamma}"
+
+
+def _convolution(module: nn.Conv2d) -> Convolution:
+    return Convolution(
+        module.stride,
+        module.padding,
+        module.dilation,
+        module.groups,
+        module.padding_mode,
+        tuple(module._reversed_padding_repeated_twice),
+    )
+
+
+def _height_and_width(shape: tuple[int, int] | None) -> tuple[int, int]:
+    if shape is None:
+        raise ValueError(
+            "shape must be given for a convolution, whose norm depends on the size of its images; (height, width)"
+        )
+    if not isinstance(shape, tuple | list | torch.Size) or len(shape) != 2:
+        raise TypeError(f"shape must be (height, width) of the images, got {shape!r}")
+    height, width = (integer("shape", side, 1, "(height, width) in pixels") for side in shape)
+    return height, width
