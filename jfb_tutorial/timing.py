@@ -14,7 +14,7 @@ from .network import ImplicitNetwork
 __all__ = ["ALLOCATOR", "interleaved", "ratios", "step_times"]
 
 # Freed buffers of some 256 KB go back to the system and are fetched again, page by page, unless malloc is told otherwise; for
-# small networks on the CPU that is a tenth of the time, and falls on whoever comes first. `make benchmarks` sets these.
+# small networks on the CPU that is a tenth of the time, and falls on whoever comes first. tests/benchmarks/run.py sets these.
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
