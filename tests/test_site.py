@@ -5,7 +5,7 @@ import re
 import time
 
 import pytest
-from conftest import BOOK, NOTEBOOKS, ROOT, grave_violations
+from conftest import BOOK, NOTEBOOKS, ROOT, grave_violations, match
 
 from jfb_tutorial.pages import explorers
 
@@ -173,7 +173,7 @@ def test_the_cobweb_computes_what_the_package_does(open_page, site):
     cells = figure.locator("tbody tr td:nth-child(2)").all_inner_texts()
     y = toy.iterate(0.5, len(cells) - 1, y0=0.7)
     assert [float(cell) for cell in cells] == pytest.approx(y.tolist(), abs=1e-6)
-    crossing = re.search(r"y\* = ([\d.]+)", figure.locator(".jfb-words").inner_text()).group(1)
+    crossing = match(r"y\* = ([\d.]+)", figure.locator(".jfb-words").inner_text()).group(1)
     assert float(crossing) == pytest.approx(toy.solve(0.5).item(), abs=1e-6)
 
 
@@ -230,7 +230,7 @@ def test_the_fold_explorer_follows_d(open_page, site):
     for d in ("0.5", "0.53", "0.534"):
         slider.fill(d)
         slope.append(
-            float(re.search(r"dy/dd = 1/\(1 − 5y⁴\) = (\d+\.?\d*)", figure.locator(".jfb-words").inner_text()).group(1))
+            float(match(r"dy/dd = 1/\(1 − 5y⁴\) = (\d+\.?\d*)", figure.locator(".jfb-words").inner_text()).group(1))
         )
     assert slope[0] == pytest.approx(1.85, abs=0.01)
     assert slope[0] < slope[1] < slope[2] > 7
