@@ -51,8 +51,7 @@ timings: .venv/ready
 
 benchmarks: .venv/ready
 	$(PEERS)
-	MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 \
-	    $(BIN)/python -m pytest -s tests/benchmarks/bench_*.py
+	$(BIN)/python tests/benchmarks/run.py
 
 lab: .venv/ready
 	$(BIN)/jupyter lab book

@@ -27,7 +27,7 @@ def positive(name: str, value, remedy: str) -> float:
     """`value` as a finite float above 0."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}; {remedy}")
-    if not 0 < value < math.inf:
+    if not 0 < float(value) < math.inf:
         raise ValueError(f"{name} must be positive and finite, got {value}; {remedy}")
     return float(value)
 
@@ -64,8 +64,8 @@ def damping(value) -> float:
     """`value` as a float in (0, 1]."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"damping must be a number, got {value!r} of type {type(value).__name__}; 1.0 is no damping")
-    if not 0 < value <= 1:
-        nearest = "1.0, no damping" if value > 1 else "a small positive number such as 0.1"
+    if not 0 < float(value) <= 1:
+        nearest = "1.0, no damping" if float(value) > 1 else "a small positive number such as 0.1"
         raise ValueError(f"damping must be in (0, 1], got {value}; the nearest valid choice is {nearest}")
     return float(value)
 

@@ -71,7 +71,8 @@ class Comparison:
         )
 
     def _cells(self) -> list[tuple[str, ...]]:
-        return [("rule", "cosine", "bias", "evaluations", "products", "saved KiB")] + [
+        head: tuple[str, ...] = ("rule", "cosine", "bias", "evaluations", "products", "saved KiB")
+        return [head] + [
             (
                 name(row.rule),
                 f"{row.cosine:.4f}",
@@ -153,7 +154,7 @@ def compare(
 
 
 def _measure(
-    network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Callable, theta: list[Tensor], u: Tensor, rule: Callable
+    network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Callable, theta: Sequence[Tensor], u: Tensor, rule: Callable
 ):
     """The gradient by θ, flat; the evaluations of T, the products with J, the bytes saved."""
     T = network.operator(d)
@@ -179,7 +180,7 @@ class saved_bytes:
     """
 
     def __init__(self, given: Sequence[Tensor] = ()) -> None:
-        self._storages = {}
+        self._storages: dict[int, int] = {}  # bytes by address
         self._given = {tensor.untyped_storage().data_ptr() for tensor in given}
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
 

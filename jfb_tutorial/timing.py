@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,8 +14,10 @@ from .network import ImplicitNetwork
 
 __all__ = ["ALLOCATOR", "interleaved", "ratios", "step_times"]
 
+Name = TypeVar("Name", bound=Hashable)
+
 # Freed buffers of some 256 KB go back to the system and are fetched again, page by page, unless malloc is told otherwise; for
-# small networks on the CPU that is a tenth of the time, and falls on whoever comes first. `make benchmarks` sets these.
+# small networks on the CPU that is a tenth of the time, and falls on whoever comes first. tests/benchmarks/run.py sets these.
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
@@ -22,9 +25,9 @@ ALLOCATOR = {
 }
 
 
-def interleaved(functions: dict[object, Callable[[], object]], rounds: int) -> dict[object, list[float]]:
+def interleaved(functions: dict[Name, Callable[[], object]], rounds: int) -> dict[Name, list[float]]:
     """Seconds of each function in each round, after a round to warm up."""
-    seconds = {name: [] for name in functions}
+    seconds: dict[Name, list[float]] = {name: [] for name in functions}
     for number in range(rounds + 1):
         for name, function in functions.items():
             begin = time.perf_counter()

@@ -171,7 +171,7 @@ def _real(name: str, value) -> Tensor:
         try:
             array = np.array(value)
             real = array.dtype.kind in "fiu"
-            tensor = torch.from_numpy(array.astype(np.float64)) if real else None
+            tensor = torch.from_numpy(array.astype(np.float64)) if real else torch.empty(0)
         except (TypeError, ValueError, RuntimeError):
             real = False
     if not real:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -69,9 +70,13 @@ def open_page(browser):
                 problems.append(f"request to {url}")
                 route.abort()
 
+        def note_error(message):
+            if message.type == "error":
+                problems.append(f"console: {message.text}")
+
         page.route("**/*", guard)
         page.on("pageerror", lambda error: problems.append(f"page error: {error}"))
-        page.on("console", lambda message: message.type == "error" and problems.append(f"console: {message.text}"))
+        page.on("console", note_error)
         page.goto(path.as_uri() + query)
         return page
 
@@ -158,6 +163,13 @@ def words_without_script(browser, tmp_path):
         return text
 
     return read
+
+
+def match(pattern: str, text: str) -> re.Match[str]:
+    """Where the pattern is in a text, in which it must be."""
+    found = re.search(pattern, text)
+    assert found, f"{pattern!r} is nowhere in {text!r}"
+    return found
 
 
 def words(figure):

@@ -1,6 +1,7 @@
 """Fixed point problems that the tests of several modules share: T with parameters, and its fixed point, in float64."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,11 +77,11 @@ def problem(kind: str, batch: int, *, gamma: float = 0.8, mixed: bool = False, s
     """A problem with ‖∂T/∂u‖ ≤ gamma, measured at its fixed point."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        R = KINDS[kind]().double().train()
+        R: nn.Module = KINDS[kind]().double().train()
         q = torch.randn(batch, 12).double() if kind == "tanh" else torch.randn(batch, 4, 3, 3).double()
         if mixed:
             R = Mixed(R, batch).double()
-    base = R.base if mixed else R
+    base: Any = R.base if mixed else R  # its scale is a plain number
     for _ in range(60):  # smaller until it is a contraction where it ends
         try:
             solution = FixedPointIteration(tol=1e-13, max_steps=2000)(lambda u: R(u, q), torch.zeros_like(q))

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import grave_violations, number, slider, words
+from conftest import grave_violations, match, number, slider, words
 
 from jfb_tutorial.pages import explorers
 
@@ -32,7 +32,7 @@ def matrix(re, im, c):
 
 def said(figure, name):
     """The value of ρ or γ in the words; a normal map's are said to be equal."""
-    return number(re.search(rf"{name} (?:= ρ )?= ([\d.]+\d|\d)", words(figure)).group(1))
+    return number(match(rf"{name} (?:= ρ )?= ([\d.]+\d|\d)", words(figure)).group(1))
 
 
 @pytest.mark.parametrize("name", SLIDERS)
@@ -96,8 +96,8 @@ def test_the_eigenvalue_and_the_start_by_pointer(show, touch):
         if touch:
             session = page.context.new_cdp_session(page)
             for kind, points in (("touchStart", [(x, y)]), ("touchMove", [(x + dx, y + dy)]), ("touchEnd", [])):
-                points = [{"x": a, "y": b} for a, b in points]
-                session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+                fingers = [{"x": a, "y": b} for a, b in points]
+                session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
             return
         page.mouse.move(x, y)
         page.mouse.down()
@@ -149,7 +149,7 @@ def test_every_regime_has_its_words(show, setting, outcome, more):
 
 def test_the_worst_start_is_the_one_that_gamma_belongs_to(show):
     figure = show(re=0.6, im=0.3, c=0.9, steps=0)
-    worst = re.search(r"From a start at (\d+)°", words(figure)).group(1)
+    worst = match(r"From a start at (\d+)°", words(figure)).group(1)
     slider(figure, "start").fill(worst)
     slider(figure, "steps").fill("1")
     figure.locator("summary").click()

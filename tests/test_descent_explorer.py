@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import grave_violations, number, slider, words
+from conftest import grave_violations, match, number, slider, words
 
 from jfb_tutorial.pages import explorers
 
@@ -72,7 +72,7 @@ def sharp(kappa):
 
 
 def place(transform):
-    return np.array([float(part) for part in re.search(r"translate\((\S+) (\S+)\)", transform).groups()])
+    return np.array([float(part) for part in match(r"translate\((\S+) (\S+)\)", transform).groups()])
 
 
 def corners(path):
@@ -98,13 +98,13 @@ def check(state, angle, turn, gamma, kappa):
     for line, (a, b) in zip(state["lamps"], pairs, strict=True):
         if abs(a - b) > 1e-4:
             assert line.startswith("✓ yes – " if a < b else "✗ no – ")
-        told = re.search(r"\((?:γ = )?(\S+) ([<=>]) (?:c\(z\) = )?(\S+)\)$", line)
+        told = match(r"\((?:γ = )?(\S+) ([<=>]) (?:c\(z\) = )?(\S+)\)$", line)
         assert [number(told.group(1)), number(told.group(3))] == pytest.approx([a, b], rel=6e-3)
         if abs(a - b) > 1e-4:
             assert told.group(2) == ("<" if a < b else ">")
             assert told.group(1) != told.group(3)
 
-    verdict = re.match(r"⟨∇, p⟩ = (\S+): (descends|ascends|neither)", state["words"])
+    verdict = match(r"^⟨∇, p⟩ = (\S+): (descends|ascends|neither)", state["words"])
     assert number(verdict.group(1)) == pytest.approx(slope, rel=6e-3, abs=1e-6)
     if abs(slope) > 1e-6:
         assert verdict.group(2) == ("descends" if slope < 0 else "ascends")
@@ -252,8 +252,8 @@ def test_each_grip_by_pointer(show, touch):
         if touch:
             session = page.context.new_cdp_session(page)
             for kind, points in (("touchStart", [(x, y)]), ("touchMove", [(ax, ay)]), ("touchEnd", [])):
-                points = [{"x": a, "y": b} for a, b in points]
-                session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+                fingers = [{"x": a, "y": b} for a, b in points]
+                session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
             return
         page.mouse.move(x, y)
         page.mouse.down()
@@ -400,7 +400,7 @@ def test_it_says_what_it_shows_without_a_script(words_without_script):
 
 def test_its_markup_is_one_script_and_always_the_same():
     markup = explorers.descent(angle=1, gamma=0.5)._repr_html_()
-    parameters = re.search(r'data-parameters="([^"]*)"', markup).group(1)
+    parameters = match(r'data-parameters="([^"]*)"', markup).group(1)
     expected = {"angle": 1.0, "turn": 26.56505117707799, "gamma": 0.5, "kappa": 4.0}
     assert json.loads(html.unescape(parameters)) == expected
     assert markup.count("<script>") == markup.count("</script>") == 1

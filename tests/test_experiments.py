@@ -19,6 +19,7 @@ from jfb_tutorial.training.recipes import recipe
 
 sys.path.insert(0, str(BOOK / "_ext"))
 import reproductions
+from reproductions import Answer
 
 SUITES = reproductions.SUITES
 ROWS = yaml.safe_load((BOOK / "_reproductions.yml").read_text())
@@ -251,15 +252,15 @@ def test_every_published_table_and_figure_has_a_row(site):
     page = (site / "reproductions.html").read_text()
     for row in ROWS:
         assert len({"runs", "claim", "none"} & set(row)) == 1, row
-        ours, gap, how = reproductions.answer(row)
-        assert ours in page
-        if ours == "not yet run":
-            command = how.split("; ")[0].split()
+        found = reproductions.answer(row)
+        assert found.ours in page
+        if found.ours == "not yet run":
+            command = found.command.split()
             assert command[:4] == ["python", "-m", "jfb_tutorial", "reproduce"]
             names, _, scale = " ".join(command[6:]).partition(" --scale ")
             labels = {each.label for each in SUITES[command[4]] if each.scale == (scale or each.scale)}
             assert set(names.split()) <= labels
-            assert gap == "–"
+            assert (found.value, found.gap, found.provenance) == (None, None, "")
 
 
 def test_the_ledger_computes_gaps_and_ratios(tmp_path, monkeypatch):
@@ -271,7 +272,8 @@ def test_the_ledger_computes_gaps_and_ratios(tmp_path, monkeypatch):
         "published": 98.0,
         "runs": {"dataset": "digits", "label": "jfb", "quantity": "accuracy"},
     }
-    assert reproductions.answer(row)[:2] == ("not yet run", "–")
+    command = "python -m jfb_tutorial reproduce digits --only jfb"
+    assert reproductions.answer(row) == Answer("not yet run", command=command)
     jfb, exact = (next(e for e in SUITES["digits"] if e.label == label) for label in ("jfb", "exact"))
     for experiment, seconds in ((jfb, 1.0), (exact, 3.0)):
         for seed, accuracy in ((0, 0.97), (1, 0.99)):
@@ -286,28 +288,34 @@ def test_the_ledger_computes_gaps_and_ratios(tmp_path, monkeypatch):
                 "result": {"test_accuracy": accuracy},
             }
             records.save(tmp_path / experiment.file(seed), made)
-    ours, gap, how = reproductions.answer(row)
-    assert (ours, gap) == ("98.00 ± 1.41 %", "+0.00")
-    assert how.startswith("2 seeds, 20 epochs, ")
+    found = reproductions.answer(row)
+    assert (found.ours, found.command, found.scale) == ("98.00 ± 1.41 %", command, "cpu")
+    assert (found.value, found.gap) == pytest.approx((98.0, 0.0))
+    assert found.provenance.startswith("2 seeds, 20 epochs, ")
+    assert [cell[0].astext() for cell in reproductions.line(row, found, {})[1:4]] == ["98.0", found.ours, "+0.00"]
     row["runs"] = {"dataset": "digits", "label": "exact", "quantity": "time", "to": "jfb"}
     row["published"] = 2.5
-    assert reproductions.answer(row)[:2] == ("3.00", "+0.50")
+    found = reproductions.answer(row)
+    assert (found.ours, found.value, found.gap) == ("3.00", 3.0, 0.5)
+    assert found.command == "python -m jfb_tutorial reproduce digits --only exact jfb"
     (tmp_path / "timings").mkdir()
     (tmp_path / "timings" / "digits.json").write_text(
         json.dumps({"result": {"ratio_to_jfb": {"exact": 2.0}}, "device": "2 CPU cores", "date": "2026-11-21"})
     )
-    in_turns = "training steps in turns, 2 CPU cores, 2026-11-21: make timings"
-    assert reproductions.answer(row) == ("2.00", "-0.50", in_turns)  # better than from records
+    in_turns = Answer("2.00", 2.0, -0.5, "training steps in turns, 2 CPU cores, 2026-11-21", "make timings")
+    assert reproductions.answer(row) == in_turns  # better than from records
     row["runs"] = {"dataset": "digits", "label": "exact", "quantity": "products", "images": 1437}
-    assert reproductions.answer(row)[0] == f"{60 / 29:.1f}"
+    assert reproductions.answer(row).value == pytest.approx(60 / 29)
+    assert reproductions.answer(row).ours == f"{60 / 29:.1f}"
     twin = next(e for e in SUITES["digits"] if e.label == "explicit")
     about = {"config": twin.recipe.to_json(), "seed": 0, **records.provenance()}
     (tmp_path / "failed").mkdir()
     records.save(tmp_path / "failed" / twin.file(0), about | {"epochs": [], "result": {"failed": "in batch 1: …"}})
     row["runs"] = {"dataset": "digits", "label": "explicit", "quantity": "accuracy"}
-    ours, gap, how = reproductions.answer(row)
-    assert (ours, gap) == ("failed", "–")
-    assert how.startswith("1 of 5 seeds stopped: python -m jfb_tutorial reproduce digits")
+    found = reproductions.answer(row)
+    assert (found.ours, found.value, found.gap) == ("failed", None, None)
+    assert found.provenance == "1 of 5 seeds stopped"
+    assert found.command.startswith("python -m jfb_tutorial reproduce digits")
     (tmp_path / "digits-odd-cpu-0.json").write_text(json.dumps({"epochs": []}))
     with pytest.raises(ValueError, match=r"records of no experiment: digits-odd-cpu-0\.json"):
         reproductions.all_records()

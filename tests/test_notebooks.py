@@ -7,7 +7,7 @@ import sys
 
 import nbformat
 import pytest
-from conftest import NOTEBOOKS
+from conftest import NOTEBOOKS, match
 
 from jfb_tutorial.pages.claims import MIME_TYPE
 
@@ -77,7 +77,7 @@ def test_nbval_sees_one_changed_digit(path, tmp_path):
         if streams and re.search(r"\d\.\d+", streams[0].text):
             last = position
             break
-    number = re.search(r"\d\.\d+", streams[0].text)
+    number = match(r"\d\.\d+", streams[0].text)
     digit = str((int(number[0][-1]) + 1) % 10)
     streams[0].text = streams[0].text[: number.end() - 1] + digit + streams[0].text[number.end() :]
     notebook.cells = notebook.cells[: last + 1]

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import grave_violations, number, slider, words
+from conftest import grave_violations, match, number, slider, words
 
 from jfb_tutorial.pages import explorers
 
@@ -75,11 +75,11 @@ def expect(gamma, symmetry, kappa, exact=range(20)):
     powers = [B]
     while len(powers) < 20:
         powers.append(powers[-1] @ B)
-    powers = np.stack(powers, axis=1)
+    stacked = np.stack(powers, axis=1)
     norms = np.linalg.norm(B, 2, axis=(1, 2))[:, None] ** np.arange(1, 21)
     for k in exact:
-        norms[:, k] = np.linalg.norm(powers[:, k], 2, axis=(1, 2))
-    true, kept = M @ w, (w - w @ powers) @ M
+        norms[:, k] = np.linalg.norm(stacked[:, k], 2, axis=(1, 2))
+    true, kept = M @ w, (w - w @ stacked) @ M
     cosines = kept @ true / np.linalg.norm(kept, axis=2) / np.linalg.norm(true)
     return cosines, norms
 
@@ -117,7 +117,7 @@ def check(state, k, damping, gamma, symmetry, kappa):
 
     lines = state["words"].split("\n")
     assert re.match(rf"k = {k}, λ = {damping:.2f}: the cosine is \S+, for {k - 1} products?\.$", lines[0])
-    assert number(re.search(r"cosine is (\S+),", lines[0]).group(1)) == pytest.approx(cosine, abs=6e-4)
+    assert number(match(r"cosine is (\S+),", lines[0]).group(1)) == pytest.approx(cosine, abs=6e-4)
     for line, name, text, bound in zip(lines[1:], ("Paper's", "Sharp"), ("1/κ", "2√κ/(1+κ)"), bounds, strict=False):
         told = re.match(rf"([✓✗]) {name} condition (\S+): ‖B\S+‖ = (\S+) ([<=>]) {re.escape(text)} = (\S+)\.$", line)
         assert [number(told.group(3)), number(told.group(5))] == pytest.approx(
@@ -147,7 +147,7 @@ def check(state, k, damping, gamma, symmetry, kappa):
     for drawn, bound in ((shown, bounds[1]), (filled & shown, bounds[0])):
         clear = abs(norms - bound) > 1e-7
         assert (drawn == (norms < bound))[clear].all()
-    frame = [float(part) for part in re.search(r"translate\((\S+) (\S+)\)", state["frame"]).groups()]
+    frame = [float(part) for part in match(r"translate\((\S+) (\S+)\)", state["frame"]).groups()]
     assert frame == pytest.approx(middle(k, row))
     assert state["spoken"].startswith(f"k = {k}, λ = {damping:.2f}, cosine ")
 
@@ -262,8 +262,7 @@ def test_each_slider_by_keyboard_changes_the_drawing_and_the_words(show):
                 handle.press("ArrowRight")
             state = seen(figure)
             drawing = state["frame"], state["mu"], state["signs"]
-            states.append((state["words"], handle.get_attribute("aria-valuetext")))
-            states[-1] += (drawing,)
+            states.append((state["words"], handle.get_attribute("aria-valuetext"), drawing))
         assert all(new != old for old, new in zip(*states, strict=True)), name
     for name in SLIDERS:
         for key in ("End", "Home"):
@@ -480,7 +479,7 @@ def test_it_says_what_it_shows_without_a_script(words_without_script):
 
 def test_its_markup_is_one_script_and_always_the_same():
     markup = explorers.phantom(k=2, gamma=0.5)._repr_html_()
-    parameters = re.search(r'data-parameters="([^"]*)"', markup).group(1)
+    parameters = match(r'data-parameters="([^"]*)"', markup).group(1)
     assert json.loads(html.unescape(parameters)) == {**DEFAULTS, "k": 2, "gamma": 0.5}
     assert markup.count("<script>") == markup.count("</script>") == 1
     assert not re.search(r"""(src|href)=|https?://(?!www\.w3\.org/2000/svg)|type=.module""", markup)

@@ -20,6 +20,8 @@ from jfb_tutorial.pages import explorers
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 
+from theme_faults import wide_table
+
 BOOK = Path(__file__).resolve().parent.parent
 RUN_TIMES = BOOK / "_run_times.json"
 CLAIM = "application/vnd.jfb-tutorial.claim+json"
@@ -66,57 +68,44 @@ def words(path: Path) -> int:
     return len(prose.split())
 
 
-def table(headings: list[str], rows: list[list[list[nodes.Node]]]) -> nodes.table:
+def table(headings: list[str], rows: list[list[list[nodes.Node]]]) -> wide_table:
     """A docutils table; a cell is a list of inline nodes."""
     head = [[[nodes.Text(heading)] for heading in headings]]
     group = nodes.tgroup(cols=len(headings))
     group += [nodes.colspec(colwidth=1) for _ in headings]
     for part, lines in ((nodes.thead(), head), (nodes.tbody(), rows)):
-        for line in lines:
-            row = nodes.row()
-            for cell in line:
-                entry, paragraph = nodes.entry(), nodes.paragraph()
-                paragraph.extend(cell)
-                entry += paragraph
-                row += entry
-            part += row
+        part.extend(
+            nodes.row("", *(nodes.entry("", nodes.paragraph("", "", *cell)) for cell in line)) for line in lines
+        )
         group += part
-    result = nodes.table(classes=["jfb-wide"])
-    result += group
-    return result
+    return wide_table("", group, classes=["jfb-wide"])
 
 
 class ClaimsLedger(Directive):
     """Every claim, the chapter that checks it, and what came out."""
 
     def run(self) -> list[nodes.Node]:
-        verdicts = {
-            "holds": "holds",
-            "fails": "fails",
-            "silent": "says nothing",
-        }
-        rows = []
-        for path in notebooks():
-            for claim in claims(path):
-                link = nodes.reference(
-                    "",
-                    "",
-                    internal=True,
-                    refuri=f"{path.stem}.html#{claim['identifier']}",
-                )
-                link += nodes.literal(text=claim["identifier"])
-                failing = sum(not check["holds"] for check in claim["dropped"])
-                dropped = len(claim["dropped"])
-                rows.append(
-                    [
-                        [nodes.Text(claim["states"] + " "), link],
-                        [nodes.Text(claim["source"])],
-                        [nodes.strong(text=verdicts[claim["verdict"]])],
-                        [nodes.Text(f"{failing} of {dropped}" if dropped else "–")],
-                    ]
-                )
         note_dependencies(self.state.document.settings.env)
+        rows = [claim_row(path, claim) for path in notebooks() for claim in claims(path)]
         return [table(["Claim", "Where", "As measured", "Fails without"], rows)]
+
+
+VERDICTS = {"holds": "holds", "fails": "fails", "silent": "says nothing"}
+
+
+def claim_row(path: Path, claim: dict) -> list[list[nodes.Node]]:
+    """A row of the ledger of claims; the last cell counts the hypotheses without which the claim was seen to fail."""
+    identifier = claim["identifier"]
+    link = nodes.reference("", "", internal=True, refuri=f"{path.stem}.html#{identifier}")
+    link += nodes.literal(text=identifier)
+    failing = sum(not check["holds"] for check in claim["dropped"])
+    dropped = len(claim["dropped"])
+    return [
+        [nodes.Text(claim["states"] + " "), link],
+        [nodes.Text(claim["source"])],
+        [nodes.strong(text=VERDICTS[claim["verdict"]])],
+        [nodes.Text(f"{failing} of {dropped}" if dropped else "–")],
+    ]
 
 
 class RunTimes(Directive):
@@ -129,28 +118,9 @@ class RunTimes(Directive):
         for path in notebooks():
             run = record[path.stem]
             versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-            line = [
-                title(path),
-                f"{run['seconds']:.0f} s",
-                run["device"],
-                versions,
-                run["date"],
-                run["commit"],
-            ]
+            line = [title(path), f"{run['seconds']:.0f} s", run["device"], versions, run["date"], run["commit"]]
             rows.append([[nodes.Text(cell)] for cell in line])
-        return [
-            table(
-                [
-                    "Chapter",
-                    "Time to run",
-                    "Device",
-                    "Versions",
-                    "Date",
-                    "Commit",
-                ],
-                rows,
-            )
-        ]
+        return [table(["Chapter", "Time to run", "Device", "Versions", "Date", "Commit"], rows)]
 
 
 class ChapterTime(SphinxRole):
@@ -244,31 +214,6 @@ def escape_bars(app: Sphinx, what: str, name: str, obj, options, lines: list[str
         lines[number] = "`".join(parts)
 
 
-def clean_page(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
-    """Leave out Thebe, whose snippet throws an error on every page, and whose script lives on another host."""
-    context["default_mode"] = "auto"  # the theme follows the reader's system until told otherwise
-    context["script_files"] = [
-        script
-        for script in context.get("script_files", [])
-        if "thebe" not in (str(getattr(script, "filename", "")) + str(getattr(script, "attributes", ""))).lower()
-    ]
-    context["css_files"] = [
-        css for css in context.get("css_files", []) if "thebe" not in str(getattr(css, "filename", ""))
-    ]
-
-
-MENDS = {
-    # what these say on the screen is their accessible name; the labels that the theme gives them say something else
-    r'<summary aria-label="Toggle hidden content">': "<summary>",
-    r'(<button class="btn search-button-field [^>]*?) title="Search" aria-label="Search"': r"\1",
-    # a list whose children are no list items
-    r'<div role="list" class="citation-list">': '<div class="citation-list">',
-    # what scrolls by itself can be scrolled by keyboard
-    r'<table class="jfb-wide table">': '<table class="jfb-wide table" tabindex="0">',
-    r'<i class="(theme-switch [^"]*)"( data-mode="[a-z]+")\s+title="[^"]*">': r'<i aria-hidden="true" class="\1"\2>',
-}
-
-
 def number_by_file(app: Sphinx, env) -> list[str]:
     """A chapter has the number of its file, 10-… is chapter 10, though one before it may not be written yet."""
     for name, numbers in env.toc_secnumbers.items():
@@ -286,19 +231,8 @@ def number_by_file(app: Sphinx, env) -> list[str]:
     return []
 
 
-def mend_markup(app: Sphinx, exception) -> None:
-    """Accessibility faults of the theme's markup, mended in what was built."""
-    if exception or app.builder.format != "html":
-        return
-    for path in Path(app.outdir).glob("*.html"):
-        text = before = path.read_text()
-        for pattern, replacement in MENDS.items():
-            text = re.sub(pattern, replacement, text)
-        if text != before:
-            path.write_text(text)
-
-
 def setup(app: Sphinx) -> dict:
+    app.setup_extension("theme_faults")
     app.add_directive("claims-ledger", ClaimsLedger)
     app.add_directive("run-times", RunTimes)
     app.add_directive("cite-this-book", CiteThisBook)
@@ -308,8 +242,6 @@ def setup(app: Sphinx) -> dict:
     app.connect("autodoc-process-docstring", escape_bars, priority=100)
     app.connect("doctree-read", describe_pictures)
     app.connect("env-get-updated", number_by_file, priority=900)  # after the numbers have been given
-    app.connect("html-page-context", clean_page, priority=900)
-    app.connect("build-finished", mend_markup)
     # a page opened from disk may not read the other pages, so its search shows titles without excerpts
     app.add_js_file(
         None,

@@ -1,13 +1,18 @@
 """The ledger of reproductions: what the papers publish, beside our records or claims, or the command that makes a record."""
 
+import dataclasses
 import json
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 from docutils import nodes
 from docutils.parsers.rst import Directive
+from jfb_tutorial.pages.provenance import sources
 from jfb_tutorial.training import experiments, records
+from jfb_tutorial.training.experiments import Experiment
+from jfb_tutorial.training.records import Record
 
 import jfb_book
 
@@ -17,79 +22,139 @@ TIMINGS = BOOK / "timings"
 SUITES = experiments.read_suites(BOOK / "runs.py")
 
 
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What the ledger says to one published number."""
+
+    ours: str
+    """The value as it is shown, or why there is none: "98.00 ± 1.41 %", "not yet run"."""
+    value: float | None = None
+    """The same as a number, in the units of the published one; None where there is none."""
+    gap: float | None = None
+    """`value` minus the published number; None where one of the two is missing."""
+    provenance: str = ""
+    """How the value was got: seeds, epochs, devices; or, without one, why there is none."""
+    command: str = ""
+    """The shell command that measures the value."""
+    scale: str = ""
+    """The scale of the runs, where it is not the papers' own (`full`)."""
+    claim: str = ""
+    """The identifier of the claim that answers instead of a run."""
+
+
 def rows() -> list[dict]:
     """What is to be reproduced."""
     return yaml.safe_load((BOOK / "_reproductions.yml").read_text())
 
 
-def found(dataset: str, label: str) -> tuple[experiments.Experiment, list[records.Record]]:
+def answer(row: dict) -> Answer:
+    """The answer to a row of `_reproductions.yml`."""
+    if "none" in row:
+        return Answer("–", provenance=row["none"])
+    if "claim" in row:
+        return Answer("measured", claim=row["claim"])
+    runs = row["runs"]
+    result = (timed_in_turns(runs) if runs["quantity"] == "time" else None) or from_records(runs)
+    if result.value is None or "published" not in row:
+        return result
+    return dataclasses.replace(result, gap=result.value - row["published"])
+
+
+def timed_in_turns(runs: dict) -> Answer | None:
+    """The time of a training step in units of JFB's, measured in turns; None where it was not measured.
+
+    It is preferred to the records' times: runs made on different days saw different machines.
+    """
+    path = TIMINGS / f"{runs['dataset']}.json"
+    timing = json.loads(path.read_text()) if path.is_file() else {}
+    ratio = timing.get("result", {}).get("ratio_to_jfb", {}).get(runs["label"])
+    if not ratio:
+        return None
+    source = f"training steps in turns, {timing['device']}, {timing['date']}"
+    return Answer(f"{ratio:.2f}", ratio, provenance=source, command="make timings")
+
+
+def from_records(runs: dict) -> Answer:
+    """The answer of the records of an experiment, of its failures, or of nothing yet."""
+    experiment, complete = records_of(runs["dataset"], runs["label"])
+    command = command_for(runs, experiment)
+    measured = quantity(runs, complete) if complete else None
+    if measured is None:
+        failures = [seed for seed in experiment.seeds if experiment.failure(RECORDS, seed)]
+        if failures:
+            stopped = f"{len(failures)} of {len(experiment.seeds)} seeds stopped"
+            return Answer("failed", provenance=stopped, command=command)
+        return Answer("not yet run", command=command)
+    text, value = measured
+    scale = "" if experiment.scale == "full" else experiment.scale
+    return Answer(text, value, provenance=describe(experiment, complete), command=command, scale=scale)
+
+
+def records_of(dataset: str, label: str) -> tuple[Experiment, list[Record]]:
     """The records there are of an experiment, at the largest scale that has any."""
     same = [each for each in SUITES[dataset] if each.label == label]
     for each in sorted(same, key=lambda each: each.scale != "full"):
-        paths = [path for seed in each.seeds if (path := RECORDS / each.file(seed)).is_file()]
+        paths = record_paths(each)
         if paths or any(each.failure(RECORDS, seed) for seed in each.seeds):
             return each, [records.read(path) for path in paths]
     return same[-1], []
 
 
-def quantity(runs: dict, made: list[records.Record]) -> tuple[str, float] | None:
-    """Ours, in words and as a number; None where a record is still to be made."""
-    if runs["quantity"] == "accuracy":
-        values = [100 * record["result"]["test_accuracy"] for record in made]
-        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-        return f"{statistics.mean(values):.2f}{spread} %", statistics.mean(values)
-    if runs["quantity"] == "products":
-        steps = -(-runs["images"] // made[0].recipe.batch)
-        value = statistics.mean(row["products"] / steps for record in made for row in record["epochs"])
-        return f"{value:.1f}", value
-    base = found(runs["dataset"], runs["to"])[1]
-    if not base:
-        return None
-    seconds = [
-        statistics.median(row["seconds"]["training"] for run in part for row in run["epochs"]) for part in (made, base)
-    ]
-    return f"{seconds[0] / seconds[1]:.2f}", seconds[0] / seconds[1]
+def record_paths(experiment: Experiment) -> list[Path]:
+    """The files of an experiment's records that are there."""
+    return [path for seed in experiment.seeds if (path := RECORDS / experiment.file(seed)).is_file()]
 
 
-def in_turns(runs: dict) -> tuple[float, str] | None:
-    """The time of a training step in units of JFB's, measured in turns, and on what; None where it was not measured."""
-    path = TIMINGS / f"{runs['dataset']}.json"
-    timing = json.loads(path.read_text()) if path.is_file() else {}
-    ratio = timing.get("result", {}).get("ratio_to_jfb", {}).get(runs["label"])
-    return (ratio, f"training steps in turns, {timing['device']}, {timing['date']}") if ratio else None
-
-
-def answer(row: dict) -> tuple[str, str, str]:
-    """Ours, the gap to what was published, and how it was got, in plain text."""
-    if "none" in row:
-        return "–", "–", row["none"]
-    if "claim" in row:
-        return "measured", "–", row["claim"]
-    runs = row["runs"]
-    if runs["quantity"] == "time" and (timed := in_turns(runs)):
-        return f"{timed[0]:.2f}", f"{timed[0] - row['published']:+.2f}", f"{timed[1]}: make timings"
-    experiment, made = found(runs["dataset"], runs["label"])
-    ours = quantity(runs, made) if made else None
+def command_for(runs: dict, experiment: Experiment) -> str:
+    """The command that makes the records of an experiment, and of the one that it is compared with."""
     command = f"python -m jfb_tutorial reproduce {runs['dataset']} --only {runs['label']}"
     if "to" in runs:
         command += f" {runs['to']}"
+    # without a GPU `reproduce` takes the scale `cpu` where there is one, so a full run must be asked for
     if experiment.scale == "full" and any(each.scale == "cpu" for each in SUITES[runs["dataset"]]):
         command += " --scale full"
-    if ours is None:
-        failures = [seed for seed in experiment.seeds if experiment.failure(RECORDS, seed)]
-        if failures:
-            return "failed", "–", f"{len(failures)} of {len(experiment.seeds)} seeds stopped: {command}"
-        return "not yet run", "–", command
-    text, value = ours
-    gap = f"{value - row['published']:+.2f}" if "published" in row else "–"
-    how = (
-        f"{len(made)} seed{'s' if len(made) > 1 else ''}, {experiment.recipe.epochs} epochs, "
-        + ", ".join(dict.fromkeys(record["device"] for record in made))
-        + (", made by an older version of the training code" if any(record.stale for record in made) else "")
-    )
-    if experiment.scale != "full":
-        command += f"; the scale is {experiment.scale}"
-    return text, gap, f"{how}: {command}"
+    return command
+
+
+def describe(experiment: Experiment, complete: list[Record]) -> str:
+    """How many seeds and epochs, on which devices, and whether training has changed since."""
+    parts = [f"{len(complete)} seed{'s' if len(complete) > 1 else ''}", f"{experiment.recipe.epochs} epochs"]
+    parts += dict.fromkeys(record["device"] for record in complete)
+    if any(record.stale for record in complete):
+        parts.append("made by an older version of the training code")
+    return ", ".join(parts)
+
+
+def quantity(runs: dict, complete: list[Record]) -> tuple[str, float] | None:
+    """Ours, in words and as a number; None where a record is still to be made."""
+    if runs["quantity"] == "accuracy":
+        return accuracy(complete)
+    if runs["quantity"] == "products":
+        return products(complete, runs["images"])
+    base = records_of(runs["dataset"], runs["to"])[1]
+    if not base:
+        return None
+    ratio = seconds_an_epoch(complete) / seconds_an_epoch(base)
+    return f"{ratio:.2f}", ratio
+
+
+def accuracy(complete: list[Record]) -> tuple[str, float]:
+    """The mean test accuracy over the seeds, in percent, with the standard deviation where there are several."""
+    values = [100 * record["result"]["test_accuracy"] for record in complete]
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread} %", statistics.mean(values)
+
+
+def products(complete: list[Record], images: int) -> tuple[str, float]:
+    """Products with the Jacobian an image and epoch; a step multiplies for its whole batch at once."""
+    steps = -(-images // complete[0].recipe.batch)  # rounded up: the last batch may be smaller
+    value = statistics.mean(row["products"] / steps for record in complete for row in record["epochs"])
+    return f"{value:.1f}", value
+
+
+def seconds_an_epoch(complete: list[Record]) -> float:
+    """The median over all epochs, which a pause of the machine does not move."""
+    return statistics.median(row["seconds"]["training"] for record in complete for row in record["epochs"])
 
 
 def pages() -> dict[str, str]:
@@ -102,65 +167,81 @@ class ReproductionsLedger(Directive):
 
     def run(self) -> list[nodes.Node]:
         where = pages()
-        body = []
         for row in rows():
-            ours, gap, how = answer(row)
-            published = f"{row['published']}" if "published" in row else "–"
-            if "claim" in row:
-                if row["claim"] not in where:
-                    raise self.error(f"_reproductions.yml names the claim {row['claim']!r}, which no notebook checks")
-                link = nodes.reference("", "", internal=True, refuri=f"{where[row['claim']]}.html#{row['claim']}")
-                link += nodes.literal(text=row["claim"])
-                how = [nodes.Text("see "), link]
-            elif "runs" in row:
-                before, _, command = how.rpartition(": ") if ": " in how else ("", "", how)
-                command, _, scale = command.partition("; ")
-                how = [nodes.Text(f"{before}: " if before else ""), nodes.literal(text=command)]
-                how += [nodes.Text(f" ({scale})")] if scale else []
-            else:
-                how = [nodes.Text(how)]
-            cells = [[nodes.Text(f"{row['source']}: {row['what']}")], [nodes.Text(published)]]
-            body.append([*cells, [nodes.strong(text=ours)], [nodes.Text(gap)], how])
-        jfb_book.note_dependencies(self.state.document.settings.env)
+            if "claim" in row and row["claim"] not in where:
+                raise self.error(f"_reproductions.yml names the claim {row['claim']!r}, which no notebook checks")
+        body = [line(row, answer(row), where) for row in rows()]
         env = self.state.document.settings.env
+        jfb_book.note_dependencies(env)
         for path in [BOOK / "_reproductions.yml", *RECORDS.glob("*.json")]:
             env.note_dependency(str(path))
         headings = ["Published", "Theirs", "Ours", "Gap", "How"]
         return [jfb_book.table(headings, body), *all_records()]
 
 
+def line(row: dict, found: Answer, where: dict[str, str]) -> list[list[nodes.Node]]:
+    """A row of the ledger's table."""
+    texts = [
+        nodes.Text(f"{row['source']}: {row['what']}"),
+        nodes.Text(f"{row['published']}" if "published" in row else "–"),
+        nodes.strong(text=found.ours),
+        nodes.Text("–" if found.gap is None else f"{found.gap:+.2f}"),
+    ]
+    return [*([text] for text in texts), how(found, where)]
+
+
+def how(found: Answer, where: dict[str, str]) -> list[nodes.Node]:
+    """How an answer was got: a link to its claim, or its provenance and its command."""
+    if found.claim:
+        address = f"{where[found.claim]}.html#{found.claim}"
+        link = nodes.reference("", "", internal=True, refuri=address)
+        link += nodes.literal(text=found.claim)
+        return [nodes.Text("see "), link]
+    if not found.command:
+        return [nodes.Text(found.provenance)]
+    cell = [nodes.Text(f"{found.provenance}: " if found.provenance else ""), nodes.literal(text=found.command)]
+    return cell + ([nodes.Text(f" (the scale is {found.scale})")] if found.scale else [])
+
+
 def all_records() -> list[nodes.Node]:
     """Every record of the book, with its provenance, by experiment."""
-    body, known = [], set()
-    for suite in SUITES.values():
-        for experiment in suite:
-            paths = [path for seed in experiment.seeds if (path := RECORDS / experiment.file(seed)).is_file()]
-            name = experiment.file(0).removesuffix("-0.json")
-            if failures := [found for seed in experiment.seeds if (found := experiment.failure(RECORDS, seed))]:
-                source = nodes.Text(str(records.sources(failures)))
-                seeds = f"{len(failures)} of {len(experiment.seeds)} seeds"
-                body.append([[nodes.literal(text=name)], [nodes.Text("failed")], [nodes.Text(seeds)], [source]])
-            if not paths:
-                continue
-            known |= {*paths, *([(RECORDS / experiment.keeps).with_suffix(".json")] if experiment.keeps else [])}
-            made = [records.read(path) for path in paths]
-            accuracies = [100 * record["result"]["test_accuracy"] for record in made]
-            body.append(
-                [
-                    [nodes.literal(text=name)],
-                    [nodes.Text(f"{statistics.mean(accuracies):.2f}")],
-                    [nodes.Text(f"{min(accuracies):.2f} to {max(accuracies):.2f}")],
-                    [nodes.Text(str(records.sources(made)))],
-                ]
-            )
-    if lost := sorted(
-        path.name for path in RECORDS.glob("*.json") if path not in known and "epochs" in json.loads(path.read_text())
-    ):
+    every = [experiment for suite in SUITES.values() for experiment in suite]
+    if lost := records_of_no_experiment(every):
         raise ValueError(f"book/records holds records of no experiment: {', '.join(lost)}")
+    body = [row for experiment in every for row in rows_of_records(experiment)]
     if not body:
         return []
     title = nodes.rubric("", "Every record of this book")
     return [title, jfb_book.table(["Record", "Accuracy, %", "Seeds from … to", "Provenance"], body)]
+
+
+def records_of_no_experiment(every: list[Experiment]) -> list[str]:
+    """The files of records that no experiment of the book makes: one was renamed, or a run was put there by hand."""
+    known = set()
+    for experiment in every:
+        if paths := record_paths(experiment):
+            known |= set(paths)
+            # a kept network has a copy of its run's record beside it
+            known |= {(RECORDS / experiment.keeps).with_suffix(".json")} if experiment.keeps else set()
+    return sorted(
+        path.name for path in RECORDS.glob("*.json") if path not in known and "epochs" in json.loads(path.read_text())
+    )
+
+
+def rows_of_records(experiment: Experiment) -> Iterator[list[list[nodes.Node]]]:
+    """A row for the seeds that failed, one for those that did not; none where there are none."""
+    name = experiment.file(0).removesuffix("-0.json")
+    if failures := [failure for seed in experiment.seeds if (failure := experiment.failure(RECORDS, seed))]:
+        yield record_row(name, "failed", f"{len(failures)} of {len(experiment.seeds)} seeds", failures)
+    if complete := [records.read(path) for path in record_paths(experiment)]:
+        accuracies = [100 * record["result"]["test_accuracy"] for record in complete]
+        spread = f"{min(accuracies):.2f} to {max(accuracies):.2f}"
+        yield record_row(name, f"{statistics.mean(accuracies):.2f}", spread, complete)
+
+
+def record_row(name: str, result: str, seeds: str, of: list[Record]) -> list[list[nodes.Node]]:
+    """A row of the table of all records."""
+    return [[nodes.literal(text=name)], *([nodes.Text(text)] for text in (result, seeds, str(sources(of))))]
 
 
 def setup(app) -> dict:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass, field
+from typing import Any
 
 import matplotlib.pyplot as plt
 from cycler import cycler
@@ -21,7 +22,7 @@ __all__ = ["BLUE", "GREEN", "GREY", "PURPLE", "VERMILION", "Picture", "show", "s
 # white; turned over for the dark theme, each then has it on black.
 BLUE, VERMILION, GREEN, PURPLE, GREY = "#0072B2", "#C04A00", "#007A5A", "#8F4B8F", "#666666"
 
-_STYLE = {
+_STYLE: dict[Any, object] = {
     # 4.8 inches at 200 dots each: on a phone, 350 pixels wide, the smallest type below is still 10 pixels high
     "figure.figsize": (4.8, 3.2),
     "figure.constrained_layout.use": True,

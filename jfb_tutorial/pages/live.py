@@ -45,8 +45,10 @@ class Panel:
             import ipywidgets as widgets
         except ImportError:
             raise ImportError("the panel needs ipywidgets; pip install ipywidgets") from None
-        self.recipe, self.records = recipe, []
-        self._stop, self._thread = threading.Event(), None
+        self.recipe = recipe
+        self.records: list[Record] = []
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
         self.rule = widgets.Dropdown(options=CHOICES, description="rule")
         self.gamma = widgets.FloatSlider(0.5, min=0.1, max=3.0, step=0.1, description="γ")
         self.epochs = widgets.IntSlider(recipe.epochs, min=1, max=60, description="epochs")
@@ -71,10 +73,10 @@ class Panel:
             epochs=self.epochs.value,
             seed=self.seed.value,
         )
-        self._thread = threading.Thread(target=self._train, args=(recipe,), daemon=True)
+        thread = self._thread = threading.Thread(target=self._train, args=(recipe,), daemon=True)
         self.button.description = "Stop"
-        self._thread.start()
-        return self._thread
+        thread.start()
+        return thread
 
     def stop(self) -> None:
         """Stop after the epoch that is under way."""
@@ -117,7 +119,7 @@ class Panel:
     def __repr__(self) -> str:
         return WORDS
 
-    def _repr_mimebundle_(self, **kwargs) -> dict:
+    def _repr_mimebundle_(self, **kwargs) -> dict | tuple:
         shown = self._box._repr_mimebundle_(**kwargs)
         data, *more = shown if isinstance(shown, tuple) else (shown,)
         data = {**(data or {}), "text/plain": WORDS}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -99,14 +99,14 @@ class Linearised:
 
     def flat(self, blocks: dict[str, Tensor]) -> Tensor:
         """The blocks of θ_S and θ_T in the order of the network's parameters."""
-        parts = {}
+        parts: dict[int, Tensor] = {}
         for name, theta in (("S", self._theta_S), ("T", self._theta_T)):
             sizes = [parameter.numel() for parameter in theta]
             parts |= dict(zip(map(id, theta), blocks[name].split(sizes) if sizes else (), strict=True))
         return torch.cat([parts.get(id(p), torch.zeros(p.numel(), dtype=torch.float64)) for p in self._parameters])
 
 
-def _refuse_strangers(name: str, value: Tensor, u: Tensor, own: list[Tensor], others: list[Tensor]) -> None:
+def _refuse_strangers(name: str, value: Tensor, u: Tensor, own: Sequence[Tensor], others: Sequence[Tensor]) -> None:
     """Refuse parameters that reach `value` through a closure, which `network.parameters()` would miss."""
     known = {id(p) for p in own} | {id(u)}
     for node in graph_nodes(value):
@@ -118,7 +118,7 @@ def _refuse_strangers(name: str, value: Tensor, u: Tensor, own: list[Tensor], ot
         raise ValueError(f"{name} uses a parameter that the network does not know of; make it a torch.nn.Module")
 
 
-def _derivative(v: Tensor, inputs: list[Tensor]) -> Tensor:
+def _derivative(v: Tensor, inputs: Sequence[Tensor]) -> Tensor:
     """dv/d(inputs), `(inputs, v.numel())`."""
     return torch.stack([_grad(v, inputs, row.reshape(v.shape)) for row in torch.eye(v.numel(), dtype=v.dtype)], dim=1)
 
@@ -143,7 +143,7 @@ def _solved(T: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
     raise RuntimeError(f"no fixed point found to 1e-12 ({tried[-1]}); is T a contraction in eval mode?")
 
 
-def _grad(v: Tensor, inputs: list[Tensor], g: Tensor | None = None) -> Tensor:
+def _grad(v: Tensor, inputs: Sequence[Tensor], g: Tensor | None = None) -> Tensor:
     """gᵀ dv/d(inputs), flat; 0 where v does not depend on them."""
     if not inputs:
         return torch.zeros(0, dtype=torch.float64)

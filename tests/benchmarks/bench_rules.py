@@ -9,6 +9,7 @@ import os
 
 import pytest
 import torch
+from shared import TanhLayer, matrix
 from torch import nn
 
 from jfb_tutorial import theory
@@ -19,19 +20,6 @@ from jfb_tutorial.timing import ALLOCATOR, interleaved, ratios
 
 N = BATCH = 256
 TOL, MOST = 1e-4, 60
-
-
-class Layer(nn.Module):
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        W = torch.randn(N, N)
-        if kind == "orthogonal":
-            W = torch.linalg.qr(W)[0]
-        self.W = nn.Parameter(0.9 * W / torch.linalg.matrix_norm(W, 2))
-
-    def forward(self, u: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-        return torch.tanh(u @ self.W.T + q)
 
 
 def by_hand(R, q):
@@ -54,7 +42,8 @@ def test_a_training_step(benchmark, kind):
     q, target = torch.randn(BATCH, N), torch.randn(BATCH, N)
     solver = FixedPointIteration(tol=TOL, max_steps=MOST, relative=True)
     forwards = {}
-    layers = {name: Layer(kind) for name in ("ours", "by hand", "TorchDEQ")}
+    W = matrix(kind, N, 0.9, generator=torch.Generator().manual_seed(0))
+    layers = {name: TanhLayer(W.clone()) for name in ("ours", "by hand", "TorchDEQ")}
     network = ImplicitNetwork(nn.Identity(), layers["ours"], nn.Identity(), solver=solver, gradient=JFB())
     deq = torchdeq.get_deq(f_solver="fixed_point_iter", f_max_iter=MOST, f_tol=TOL, f_stop_mode="rel", grad=1)
     forwards["ours"] = lambda: network(q)
@@ -88,13 +77,7 @@ def test_a_training_step(benchmark, kind):
 def test_products_of_the_exact_gradient(benchmark, kind):
     """γ = 0.9 at the fixed point but for "radius", a Gaussian matrix of spectral radius 0.9, which has a larger norm."""
     generator = torch.Generator().manual_seed(0)
-    W = torch.randn(N, N, generator=generator, dtype=torch.float64)
-    if kind == "symmetric":
-        W = W + W.T
-    if kind == "orthogonal":
-        W = torch.linalg.qr(W)[0]
-    size = torch.linalg.eigvals(W).abs().max() if kind == "radius" else torch.linalg.matrix_norm(W, 2)
-    W = (0.9 * W / size).requires_grad_()
+    W = matrix(kind, N, 0.9, generator=generator, dtype=torch.float64).requires_grad_()
     u = torch.zeros(4, N, dtype=torch.float64)  # the fixed point of u ↦ tanh(W u), where its Jacobian is W
 
     def T(v):

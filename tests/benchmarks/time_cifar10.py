@@ -9,13 +9,12 @@ plain loop of the same arithmetic among them; CIFAR-10 must be in $JFB_DATA. On 
 book/timings/cifar10-gpu.json. `make timings` runs it.
 """
 
-import argparse
 import json
 import statistics
 import time
-from pathlib import Path
 
 import torch
+from shared import BOOK, parser, write
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,7 +32,6 @@ try:
 except ImportError:
     torchdeq = None
 
-BOOK = Path(__file__).resolve().parents[2] / "book"
 SOLVER = FixedPointIteration(tol=1e-2, max_steps=20, relative=True)
 
 
@@ -193,13 +191,12 @@ def the_same(kinds, names):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--batch", type=int)
-    parser.add_argument("--no-compile", action="store_true", help="leave the compiled step out")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments.add_argument("--rounds", type=int, default=12)
+    arguments.add_argument("--batch", type=int)
+    arguments.add_argument("--no-compile", action="store_true", help="leave the compiled step out")
+    options = arguments.parse_args()
     device = torch.device(options.device)
     gpu = device.type == "cuda"
     torch.set_num_threads(1)
@@ -246,9 +243,7 @@ def main():
         "memory": "channels_last",
         "tf32": gpu,
     }
-    about = records.provenance(device)
-    path = options.out or BOOK / "timings" / ("cifar10-gpu.json" if gpu else "cifar10.json")
-    path.write_text(json.dumps({"config": config, **about, "result": result}, indent=1, ensure_ascii=False) + "\n")
+    write(options.out, "cifar10-gpu" if gpu else "cifar10", config, result, records.provenance(device))
     print(json.dumps(result, indent=1))
 
 

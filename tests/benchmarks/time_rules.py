@@ -6,38 +6,20 @@ A step is the solve, the rule, the backward pass. What is recorded is its time i
 runs it; chapter 04 reads the record.
 """
 
-import argparse
-import json
 import statistics
-import sys
-from pathlib import Path
 
 import torch
+from shared import TanhLayer, matrix, parser, write
 from torch import nn
-
-from jfb_tutorial.timing import interleaved, ratios
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "book" / "_ext"))
-from execute import provenance
 
 from jfb_tutorial import bench
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation
 from jfb_tutorial.network import ImplicitNetwork
 from jfb_tutorial.solvers import FixedPointIteration
+from jfb_tutorial.timing import interleaved, ratios
 
 ROUNDS = 15
 RULES = (*bench.RULES, ImplicitDifferentiation("neumann"))
-
-
-class Layer(nn.Module):
-    def __init__(self, gamma: float) -> None:
-        super().__init__()
-        W = torch.randn(256, 256)
-        W = W + W.T
-        self.W = nn.Parameter(gamma * W / torch.linalg.matrix_norm(W, 2))
-
-    def forward(self, u, q):
-        return torch.tanh(u @ self.W.T + 0.3 * q)
 
 
 class Block(nn.Module):
@@ -55,20 +37,22 @@ class Block(nn.Module):
         )
 
 
+def symmetric(gamma: float) -> tuple[nn.Module, torch.Tensor]:
+    """A layer with a symmetric weight of norm gamma, and an input small enough not to saturate it."""
+    return TanhLayer(matrix("symmetric", 256, gamma)), 0.3 * torch.randn(256, 256)
+
+
 def problems() -> dict:
     torch.manual_seed(0)
     return {
-        "tanh layer, symmetric, γ = 0.5": (Layer(0.5), torch.randn(256, 256)),
-        "tanh layer, symmetric, γ = 0.9": (Layer(0.9), torch.randn(256, 256)),
+        "tanh layer, symmetric, γ = 0.5": symmetric(0.5),
+        "tanh layer, symmetric, γ = 0.9": symmetric(0.9),
         "two convolutions, 32 x 9 x 9 unknowns, batch 100": (Block(0.5), torch.randn(100, 32, 9, 9)),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    default = Path(__file__).resolve().parents[2] / "book" / "timings" / "rules.json"
-    parser.add_argument("--out", type=Path, default=default)
-    path = parser.parse_args().out
+    path = parser(__doc__).parse_args().out
     torch.set_num_threads(1)
     results = {}
     solver = FixedPointIteration(tol=1e-4, max_steps=200, relative=True)
@@ -86,10 +70,7 @@ def main() -> None:
             "ratio_to_jfb": ratios(seconds, jfb),
         }
     config = {"rounds": ROUNDS, "threads": 1, "dtype": "float32", "relative tolerance, forward": 1e-4}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps({"config": config, **provenance(), "result": results}, indent=1, ensure_ascii=False) + "\n"
-    )
+    write(path, "rules", config, results)
     for name, result in results.items():
         print(f"{name}: {result['forward_steps']} steps, {result['milliseconds_with_jfb']:.1f} ms with JFB")
         print("   " + ", ".join(f"{rule} {ratio:.2f}" for rule, ratio in result["ratio_to_jfb"].items()))

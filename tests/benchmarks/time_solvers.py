@@ -6,20 +6,13 @@ What is recorded is the time of a solve of a fixed number of evaluations, as a r
 Anderson or Broyden costs beside the evaluation of T. `make timings` runs it; chapter 03 reads the record.
 """
 
-import argparse
-import json
 import statistics
-import sys
-from pathlib import Path
 
 import torch
-
-from jfb_tutorial.timing import interleaved, ratios
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "book" / "_ext"))
-from execute import provenance
+from shared import parser, write
 
 from jfb_tutorial.solvers import Anderson, Broyden, FixedPointIteration
+from jfb_tutorial.timing import interleaved, ratios
 
 STEPS, ROUNDS = 40, 15
 SOLVERS = {
@@ -46,10 +39,7 @@ def problems() -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    default = Path(__file__).resolve().parents[2] / "book" / "timings" / "solvers.json"
-    parser.add_argument("--out", type=Path, default=default)
-    path = parser.parse_args().out
+    path = parser(__doc__).parse_args().out
     results = {}
     for name, (T, u0) in problems().items():
         seconds = interleaved(
@@ -66,8 +56,7 @@ def main() -> None:
             "ratio_to_plain": ratios(seconds, "plain"),
         }
     config = {"steps": STEPS, "rounds": ROUNDS, "threads": torch.get_num_threads(), "dtype": "float32"}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"config": config, **provenance(), "result": results}, indent=1) + "\n")
+    write(path, "solvers", config, results)
     for name, result in results.items():
         row = ", ".join(f"{solver} {ratio:.2f}" for solver, ratio in result["ratio_to_plain"].items())
         print(f"{name}: {result['milliseconds_an_evaluation']:.2f} ms an evaluation; {row}")

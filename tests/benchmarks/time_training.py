@@ -8,14 +8,11 @@ in units of the step with JFB, the median over the rounds; in a round every rule
 `make timings` runs it.
 """
 
-import argparse
-import json
 import statistics
-import sys
 from itertools import count
-from pathlib import Path
 
 import torch
+from shared import BOOK, parser, write
 from torch.nn import functional as F
 
 from jfb_tutorial import architectures
@@ -23,10 +20,6 @@ from jfb_tutorial.timing import interleaved, ratios
 from jfb_tutorial.training import checkpoints, data
 from jfb_tutorial.training.evaluation import as_input
 from jfb_tutorial.training.experiments import read_suites
-
-BOOK = Path(__file__).resolve().parents[2] / "book"
-sys.path.insert(0, str(BOOK / "_ext"))
-from execute import provenance  # noqa: E402
 
 ROUNDS = 40
 LABELS = {
@@ -63,10 +56,9 @@ def training_step(recipe, images):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", choices=LABELS)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("dataset", choices=LABELS)
+    options = arguments.parse_args()
     torch.set_num_threads(1)
     images = data.load(options.dataset)
     recipes = {
@@ -78,10 +70,7 @@ def main() -> None:
         "ratio_to_jfb": ratios(seconds, "jfb"),
     }
     config = {"rounds": ROUNDS, "threads": 1, "batch": recipes["jfb"].batch, "dtype": "float32"}
-    path = options.out or BOOK / "timings" / f"{options.dataset}.json"
-    path.write_text(
-        json.dumps({"config": config, **provenance(), "result": result}, indent=1, ensure_ascii=False) + "\n"
-    )
+    write(options.out, options.dataset, config, result)
     print(f"{result['milliseconds_with_jfb']:.1f} ms with JFB")
     print(", ".join(f"{label} {ratio:.2f}" for label, ratio in result["ratio_to_jfb"].items()))
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -146,13 +147,13 @@ def equilibrium(network: ImplicitNetwork, images: Tensor, classes: Sequence[str]
         raise ValueError(
             f"images must be of the shape (N, 3, 32, 32) and uint8, got {tuple(images.shape)} of {images.dtype}"
         )
-    numbers = Numbers()
+    numbers, R = Numbers(), cast(Any, network.R)
     layers = {part: program(getattr(network, part), numbers) for part in "QRS"}
     if len(classes) != layers["S"][-1]["outer"]:
         raise ValueError(f"classes must be {layers['S'][-1]['outer']} names, got {len(classes)}")
 
-    def text(content: bytes) -> str:
-        return base64.b64encode(bytes(content)).decode()
+    def text(content: bytes | bytearray) -> str:
+        return base64.b64encode(content).decode()
 
     return Explorer(
         "equilibrium",
@@ -167,8 +168,8 @@ def equilibrium(network: ImplicitNetwork, images: Tensor, classes: Sequence[str]
             "tol": tol,
             "network": {
                 **layers,
-                "entering": network.R.entering,
-                "leaving": network.R.leaving,
+                "entering": R.entering,
+                "leaving": R.leaving,
                 "integers": text(numbers.integers),
                 "floats": text(numbers.floats),
             },

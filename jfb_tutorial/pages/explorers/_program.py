@@ -68,21 +68,21 @@ def _layers(module: nn.Module) -> list[dict]:
             return [{"op": "leaky", "slope": module.negative_slope}]
         case nn.AdaptiveAvgPool2d() if module.output_size in (1, (1, 1)):
             return [{"op": "mean"}]
-        case nn.BatchNorm2d() if module.track_running_stats:
-            factor = (module.running_var.double() + module.eps).rsqrt()
-            shift = -module.running_mean.double() * factor
+        case nn.BatchNorm2d(running_mean=Tensor() as mean, running_var=Tensor() as var):
+            factor = (var.double() + module.eps).rsqrt()
+            shift = -mean.double() * factor
             if module.affine:
                 factor, shift = factor * module.weight.double(), shift * module.weight.double() + module.bias.double()
             return [{"op": "affine", "factor": factor.detach(), "shift": shift.detach()}]
         case Normalise():
-            std = module.std.flatten().double()
-            return [{"op": "affine", "factor": 1 / (255 * std), "shift": -module.mean.flatten().double() / std}]
+            mean, std = (module.get_buffer(name).flatten().double() for name in ("mean", "std"))
+            return [{"op": "affine", "factor": 1 / (255 * std), "shift": -mean / std}]
         case Residual() if isinstance(module.shortcut, nn.Identity):
             return [{"op": "residual", "branch": _layers(module.branch), "after": _layers(module.after)}]
     raise ValueError(f"a page runs networks of {MODULES}, got {module}")
 
 
-def _weights(module: nn.Module) -> dict:
+def _weights(module: nn.Conv2d | nn.Linear) -> dict:
     weight = module.weight.detach().double()
     bias = weight.new_zeros(len(weight)) if module.bias is None else module.bias.detach().double()
     return {"outer": weight.shape[0], "inner": weight.shape[1], "weight": weight, "bias": bias}

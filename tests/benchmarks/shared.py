@@ -1,0 +1,53 @@
+"""What the benchmarks share: random matrices of a given size, a small layer made of one, and the file that a timing is written to."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+BOOK = Path(__file__).resolve().parents[2] / "book"
+sys.path.insert(0, str(BOOK / "_ext"))
+from execute import provenance  # noqa: E402
+
+
+def matrix(kind: str, n: int, size: float, *, generator: torch.Generator | None = None, dtype=torch.float32) -> Tensor:
+    """A random n × n matrix of 2-norm `size`.
+
+    `kind` is "gaussian", "symmetric", "orthogonal" (times `size`), or "radius": Gaussian with the *spectral radius* `size`, and
+    hence a larger norm.
+    """
+    W = torch.randn(n, n, generator=generator, dtype=dtype)
+    if kind == "symmetric":
+        W = W + W.T
+    if kind == "orthogonal":
+        W = torch.linalg.qr(W)[0]
+    return size * W / (torch.linalg.eigvals(W).abs().max() if kind == "radius" else torch.linalg.matrix_norm(W, 2))
+
+
+class TanhLayer(nn.Module):
+    """tanh(W u + q), samples in rows; W is the only parameter."""
+
+    def __init__(self, W: Tensor) -> None:
+        super().__init__()
+        self.W = nn.Parameter(W)
+
+    def forward(self, u: Tensor, q: Tensor) -> Tensor:
+        return torch.tanh(u @ self.W.T + q)
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that every timing has."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--out", type=Path, help="the file to write; by default that in book/timings")
+    return options
+
+
+def write(path: Path | None, name: str, config: dict, result: dict, about: dict | None = None) -> None:
+    """Write a timing with what it was measured on: to `path`, or to book/timings/NAME.json."""
+    path = path or BOOK / "timings" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    timing = {"config": config, **(about or provenance()), "result": result}
+    path.write_text(json.dumps(timing, indent=1, ensure_ascii=False) + "\n")
