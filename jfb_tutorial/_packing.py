@@ -53,7 +53,7 @@ class LatentOperator:
         if isinstance(self.q, Tensor):
             return check_like("u0", u0, "Q(d)", self.q)
         if isinstance(u0, Tensor):
-            return check_like("u0", u0, "Q(d), packed,", self.zeros())
+            return check_like("u0", u0, "Q(d), packed", self.zeros())
         return self.pack("u0", u0)
 
     def pack(self, name: str, state: State) -> Tensor:

@@ -81,7 +81,8 @@ def test_a_first_step_under_every_rule(name, rule):
 
 @pytest.mark.parametrize("name", FACTS)
 def test_the_explicit_twin_is_one_step_from_zero(name):
-    network, twin = seeded(name).eval(), seeded(name, explicit=True).eval()
+    network = seeded(name, on_unconverged="ignore").eval()
+    twin = seeded(name, explicit=True).eval()
     d = images(name)
     q = network.Q(d)
     torch.testing.assert_close(twin(d), network.S(network.R(torch.zeros_like(q), q)), rtol=0, atol=0)
@@ -98,7 +99,8 @@ def test_no_normalisation_in_r(name):
 
 @pytest.mark.parametrize("name", FACTS)
 def test_group_normalisation_keeps_samples_apart(name):
-    network = seeded(name, norm="group", solver=FixedPointIteration(max_steps=3, check_every=0))
+    three = {"solver": FixedPointIteration(max_steps=3, check_every=0), "on_unconverged": "ignore"}
+    network = seeded(name, norm="group", **three)
     for module in network.modules():
         assert not isinstance(module, nn.modules.batchnorm._NormBase)
         if isinstance(module, nn.modules.dropout._DropoutNd):
@@ -106,7 +108,7 @@ def test_group_normalisation_keeps_samples_apart(name):
     d = images(name, 3)
     torch.testing.assert_close(network(d)[:1], network(d[:1]), rtol=1e-4, atol=1e-5)
     # while batch normalisation couples them
-    coupled = seeded(name, solver=FixedPointIteration(max_steps=3, check_every=0)).train()
+    coupled = seeded(name, **three).train()
     assert not torch.allclose(coupled.R(*2 * [coupled.Q(d)])[:2], coupled.R(*2 * [coupled.Q(d[:2])]), atol=1e-3)
 
 
@@ -158,6 +160,69 @@ def test_bad_settings_are_refused(settings, message):
         build("digits", batch_norm="no")
 
 
+# Images of other kinds, and other classes
+
+SMALLEST = {"mnist": 9, "svhn": 9, "cifar10": 1, "digits": 6, "fast_cifar10": 1}
+
+
+@pytest.mark.parametrize("name", FACTS)
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_images_of_other_sizes_and_channels_and_other_classes(name, channels):
+    own = FACTS[name][0][1]
+    for size in (SMALLEST[name], own - 1, own + 1, own + 5):
+        network = seeded(name, classes=3, channels=channels, size=size, on_unconverged="ignore")
+        d = torch.rand(2, channels, size, size)
+        loss = F.cross_entropy(network(d), torch.tensor([0, 2]))
+        loss.backward()
+        assert all(parameter.grad is not None for parameter in network.parameters())
+        assert network(d).shape == (2, 3)
+        normalise = network.Q[0]
+        assert normalise.mean.shape == normalise.std.shape == (channels, 1, 1)
+    if SMALLEST[name] > 1:
+        with pytest.raises(ValueError, match=f"size must be at least {SMALLEST[name]} for '{name}', got .*Q makes the"):
+            build(name, size=SMALLEST[name] - 1)
+    with pytest.raises(ValueError, match=f"3, {own}, {own}"):
+        build(name, channels=3)(torch.rand(2, 2, own, own))
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_what_is_said_is_what_is_the_default(name):
+    channels, size, _ = FACTS[name][0]
+    told, silent = (seeded(name, **keywords) for keywords in ({}, {"classes": 10, "channels": channels, "size": size}))
+    for (one, a), (other, b) in zip(told.state_dict().items(), silent.state_dict().items(), strict=True):
+        assert one == other
+        assert torch.equal(a, b)
+
+
+def test_the_normalisation_of_other_channels_is_the_mean_of_the_own():
+    grey, own = build("svhn", channels=1).Q[0], build("svhn").Q[0]
+    torch.testing.assert_close(grey.mean, own.mean.mean(dim=0, keepdim=True))
+    torch.testing.assert_close(grey.std, own.std.mean(dim=0, keepdim=True))
+    colour = build("mnist", channels=3).Q[0]
+    assert colour.mean.flatten().tolist() == pytest.approx(3 * [0.1307])
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"classes": 0}, ValueError, "classes must be at least 1, got 0"),
+        ({"channels": 0}, ValueError, "channels must be at least 1, got 0"),
+        ({"size": 0}, ValueError, "size must be at least 1, got 0"),
+        ({"size": (8, 8)}, TypeError, "size must be an integer, got .* side of a square image"),
+        ({"size": 4}, ValueError, "or choose a network for smaller ones: cifar10, fast_cifar10"),
+        ({"on_unconverged": "print"}, ValueError, "on_unconverged must be one of"),
+    ],
+)
+def test_images_that_cannot_be(settings, error, message):
+    with pytest.raises(error, match=message):
+        build("digits", **settings)
+
+
+def test_on_unconverged_is_passed_on():
+    assert build("digits").on_unconverged == "warn"
+    assert build("digits", on_unconverged="raise").on_unconverged == "raise"
+
+
 def norms_of(network):
     return [module for module in network.R.modules() if isinstance(module, LatentBatchNorm2d)]
 
@@ -206,7 +271,8 @@ def test_policies_agree_in_eval_mode():
 
 
 def test_rescaling_is_that_of_the_published_code():
-    d, settings = images("digits", 20), {"batch_norm": False, "norm": "rescaling"}
+    d = images("digits", 20)
+    settings = {"batch_norm": False, "norm": "rescaling", "on_unconverged": "ignore"}
     network, plain = seeded("digits", **settings), seeded("digits", batch_norm=False)
     for each in (network, plain):
         each.train()
@@ -239,7 +305,7 @@ def test_rescaling_is_that_of_the_published_code():
     assert all(torch.equal(a, b) for a, b in zip(network.S.parameters(), plain.S.parameters(), strict=True))
     # what stretches less than γ is left as it is
     damped = seeded("digits", batch_norm=False).train()
-    damped.R.register_forward_pre_hook(Rescaling(0.9))
+    damped.before_solve = Rescaling(0.9)
     weights = [parameter.detach().clone() for parameter in damped.R.parameters()]
     assert Rescaling.stretch(damped.R, zero, q) < 0.9
     damped(d)
@@ -278,7 +344,8 @@ def test_reestimation_is_the_average_at_the_fixed_point():
 def test_what_jfb_saves_does_not_grow_with_the_steps():
     d, saved = images("mnist", 10), []
     for steps in (10, 200):
-        network = seeded("mnist", solver=FixedPointIteration(max_steps=steps, check_every=0))
+        solver = FixedPointIteration(max_steps=steps, check_every=0)
+        network = seeded("mnist", solver=solver, on_unconverged="ignore")
         with saved_bytes([d, *network.parameters(), *network.buffers()]) as count:
             network(d)
         saved.append(count.total)

@@ -1,0 +1,365 @@
+"""Normalisation that is told what an evaluation is for, and layers with a bounded operator norm."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.utils.checkpoint import checkpoint
+
+from jfb_tutorial import _operator_norm
+from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom
+from jfb_tutorial.network import ImplicitNetwork
+from jfb_tutorial.normalisation import LatentBatchNorm2d, Rescaling, operator_norm
+from jfb_tutorial.solvers import Anderson, FixedPointIteration
+from jfb_tutorial.theory import contraction_factor
+
+
+class Normed(nn.Module):
+    """norm(conv(u)) / 3 + q, or the same with what is normed under a checkpoint."""
+
+    def __init__(self, policy="fixed-point", reentrant=None):
+        super().__init__()
+        self.conv, self.norm, self.reentrant = nn.Conv2d(2, 2, 1), LatentBatchNorm2d(2, policy), reentrant
+
+    def forward(self, u, q):
+        if self.reentrant is None:
+            return self.inner(u) / 3 + q
+        return checkpoint(self.inner, u, use_reentrant=self.reentrant) / 3 + q
+
+    def inner(self, u):
+        return self.norm(self.conv(u))
+
+
+def network(policy="fixed-point", reentrant=None, **keywords):
+    torch.manual_seed(0)
+    keywords = {"solver": Anderson(tol=1e-8, max_steps=100)} | keywords
+    return ImplicitNetwork(nn.Conv2d(1, 2, 1), Normed(policy, reentrant), nn.Flatten(), **keywords).double()
+
+
+def data(batch=6):
+    return torch.randn(batch, 1, 3, 3, generator=torch.Generator().manual_seed(1)).double()
+
+
+def learnt(net):
+    return int(net.R.norm.num_batches_tracked)
+
+
+@pytest.mark.parametrize(
+    ("rule", "steps"),
+    [(JFB(), 1), (NeumannSeries(3), 1), (ImplicitDifferentiation(), 1), (UnrolledPhantom(3), 3), (Unrolled(4), 4)],
+    ids=str,
+)
+def test_statistics_learn_in_what_the_rule_records(rule, steps):
+    net = network(gradient=rule)
+    net(data()).square().sum().backward()
+    assert learnt(net) == steps
+    with torch.no_grad():
+        net(data())
+    net.solve(data())
+    assert learnt(net) == steps
+
+
+class WithGradients(FixedPointIteration):
+    """A solver that needs derivatives of T, as Newton's method does: it iterates where gradients are enabled."""
+
+    def __call__(self, T, u0):
+        def differentiable(u):
+            with torch.enable_grad():
+                return T(u).detach()
+
+        return super().__call__(differentiable, u0)
+
+
+@pytest.mark.parametrize("policy", ["fixed-point", "last-step"])
+def test_a_solver_that_differentiates_T_is_still_the_iteration(policy):
+    plain, newton = (
+        network(policy, solver=kind(tol=1e-8, max_steps=100), on_unconverged="ignore")
+        for kind in (FixedPointIteration, WithGradients)
+    )
+    for net in (plain, newton):
+        net(data())
+        assert learnt(net) == 1
+    torch.testing.assert_close(newton.last.u, plain.last.u, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("policy", ["fixed-point", "last-step", "every-step"])
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_checkpoint_in_R_changes_no_value_and_no_gradient(policy, reentrant):
+    outputs, gradients = [], []
+    for kind in (None, reentrant):
+        net = network(policy, kind)
+        outputs.append(net(data()))
+        gradients.append(torch.autograd.grad(outputs[-1].square().sum(), [net.R.conv.weight, net.Q.weight]))
+        if policy != "every-step":
+            assert learnt(net) == (1 if kind is None else 2)  # and once more in the backward pass, as ever
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=0)
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
+def test_a_network_inside_R_does_not_disturb_the_outer_one():
+    class Outer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.norm = network(), LatentBatchNorm2d(2)
+
+        def forward(self, u, q):
+            v = self.inner(u.mean(dim=1, keepdim=True)).reshape(u.shape)
+            return self.norm(u + v) / 3 + q
+
+    torch.manual_seed(0)
+    R = Outer()
+    net = ImplicitNetwork(nn.Conv2d(1, 2, 1), R, nn.Flatten(), solver=FixedPointIteration(max_steps=5)).double()
+    net.on_unconverged = "ignore"
+    net(data()).sum().backward()
+    assert int(R.norm.num_batches_tracked) == learnt(R.inner) == 1
+
+
+def test_compiled_normalisation_is_told_too():
+    compiled, plain = network(), network()
+    torch.compiler.reset()
+    compiled.R.compile(backend="aot_eager")
+    for _ in range(2):
+        torch.testing.assert_close(compiled(data()), plain(data()))
+    assert learnt(compiled) == learnt(plain) == 2
+    torch.testing.assert_close(compiled.R.norm.running_mean, plain.R.norm.running_mean)
+
+
+def test_a_network_that_fails_leaves_no_phase_behind():
+    net = network(solver=FixedPointIteration(max_steps=1), on_unconverged="raise")
+    with pytest.raises(RuntimeError, match="missed the tolerance"):
+        net(data())
+    before = learnt(net)
+    net.R(torch.zeros(6, 2, 3, 3).double(), net.Q(data()))  # by hand, with gradients: recorded
+    assert learnt(net) == before + 1
+    with torch.no_grad():
+        net.R(torch.zeros(6, 2, 3, 3).double(), net.Q(data()))
+    assert learnt(net) == before + 1
+
+
+def test_before_solve_is_called_once_where_gradients_are_recorded():
+    net, calls = network(), []
+    net.before_solve = lambda R, u0, q: calls.append((R, u0.abs().max().item(), torch.is_grad_enabled()))
+    net(data())
+    assert calls == [(net.R, 0.0, False)]
+    net(data(), net.last.u)
+    assert calls[1][1] > 0
+    with torch.no_grad():
+        net(data())
+    net.solve(data())
+    net.gradient = Unrolled(2)
+    net(data())
+    assert len(calls) == 2
+    assert isinstance(copy.deepcopy(Rescaling(0.5)), Rescaling)
+
+
+# A true operator norm
+
+
+def convolution(channels=3, out=None, **settings):
+    return nn.Conv2d(channels, out or channels, 3, **{"padding": 1, **settings})
+
+
+def bare(module):
+    """The module without its bias, in float64 and eval mode."""
+    module = copy.deepcopy(module).double().eval()
+    if module.bias is not None:
+        module.bias.data.zero_()
+    return module
+
+
+def measured(module, shape):
+    return contraction_factor(bare(module), torch.zeros(1, *shape).double())
+
+
+LAYERS = {
+    "linear": (lambda: nn.Linear(20, 20), None, (20,)),
+    "one": (lambda: nn.Linear(1, 1), None, (1,)),
+    "zero padding": (convolution, (6, 5), (3, 6, 5)),
+    "circular": (lambda: convolution(padding_mode="circular"), (6, 6), (3, 6, 6)),
+    "reflect": (lambda: convolution(padding_mode="reflect"), (6, 6), (3, 6, 6)),
+    "same": (lambda: convolution(padding="same", bias=False), (6, 6), (3, 6, 6)),
+    "groups": (lambda: convolution(4, groups=2, dilation=2, padding=2), (6, 6), (4, 6, 6)),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("gamma", [0.5, 0.9])
+def test_the_norm_is_gamma_before_and_after_training(kind, gamma):
+    torch.manual_seed(0)
+    make, shape, inputs = LAYERS[kind]
+    module = make()
+    with torch.no_grad():
+        module.weight.mul_(10)
+    assert operator_norm(module, gamma, shape) is module
+    assert gamma * (1 - 1e-3) < measured(module, inputs) <= gamma * (1 + 1e-3)
+    optimiser = torch.optim.Adam(module.parameters(), lr=0.1)
+    x, y = torch.randn(2, 8, *inputs)
+    for _ in range(12):
+        optimiser.zero_grad()
+        F.mse_loss(module(x), 3 * y).backward()
+        optimiser.step()
+        weight = module.weight.detach()  # as training uses it next
+        other = copy.deepcopy(make())
+        with torch.no_grad():
+            other.weight.copy_(weight)
+        assert measured(other, inputs) <= gamma * (1 + 1e-3)
+    assert measured(module, inputs) <= gamma * (1 + 1e-3)
+
+
+def test_pytorchs_own_misses_what_this_one_holds():
+    torch.manual_seed(0)
+    theirs = spectral_norm(convolution(16), n_power_iterations=50)
+    ours = operator_norm(convolution(16), 1.0, (8, 8))
+    with torch.no_grad():
+        ours.parametrizations.weight.original.mul_(10)
+        theirs.parametrizations.weight.original.mul_(10)
+        theirs(torch.zeros(1, 16, 8, 8))
+    assert measured(theirs, (16, 8, 8)) > 1.2
+    assert measured(ours, (16, 8, 8)) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_a_weight_that_is_small_enough_is_left_as_it_is():
+    linear = nn.Linear(8, 8)
+    with torch.no_grad():
+        linear.weight.mul_(0.1)
+    weight = linear.weight.detach().clone()
+    operator_norm(linear)
+    assert torch.equal(linear.weight, weight)
+    linear.weight = torch.eye(8) * 4
+    torch.testing.assert_close(linear.weight, 0.9 * torch.eye(8))
+
+
+def test_another_direction_that_overtakes_is_noticed():
+    linear = operator_norm(nn.Linear(64, 64, bias=False), 0.9)
+    weight, scales = linear.parametrizations.weight.original, torch.linspace(1, 2, 64)
+    for number in range(40):  # the largest direction moves on, a little each time
+        scales[number] = scales.max() * 1.05
+        with torch.no_grad():
+            weight.copy_(torch.diag(scales))
+        assert torch.linalg.matrix_norm(linear.weight.detach(), 2) <= 0.9 * (1 + 1e-3)
+
+
+def test_the_gradient_flows_through_the_norm():
+    torch.manual_seed(0)
+    linear = operator_norm(nn.Linear(6, 6), 0.5).double()
+    original = linear.parametrizations.weight.original
+    with torch.no_grad():
+        original.mul_(3)
+    g = torch.randn(6, 6).double()
+    (gradient,) = torch.autograd.grad((linear.weight * g).sum(), original)
+    W = original.detach().clone().requires_grad_()
+    (exact,) = torch.autograd.grad((0.5 * W / torch.linalg.matrix_norm(W, 2) * g).sum(), W)
+    assert F.cosine_similarity(gradient.flatten(), exact.flatten(), dim=0) > 0.999
+
+
+def test_the_weight_is_the_same_in_all_steps_of_an_iteration(monkeypatch):
+    torch.manual_seed(0)
+    linear = operator_norm(nn.Linear(5, 5), 0.9)
+    iterations = []
+    search = _operator_norm.OperatorNorm._singular_vector
+    monkeypatch.setattr(
+        _operator_norm.OperatorNorm, "_singular_vector", lambda self, *a: iterations.append(1) or search(self, *a)
+    )
+
+    class Cell(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = linear
+
+        def forward(self, u, q):
+            return torch.tanh(self.linear(u) + q)
+
+    net = ImplicitNetwork(nn.Linear(3, 5), Cell(), nn.Linear(5, 2), solver=Anderson(tol=1e-5))
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+    for number in range(3):
+        net(torch.ones(2, 3)).square().sum().backward()
+        assert len(iterations) == number  # found at creation, and once after each change
+        optimiser.step()
+    net.eval()(torch.ones(2, 3))
+    assert len(iterations) == 3
+    with torch.inference_mode():
+        net(torch.ones(2, 3))
+
+
+def test_a_copied_or_restored_layer_is_the_same():
+    torch.manual_seed(0)
+    one, other = (operator_norm(convolution(2), 0.3, (4, 4)) for _ in range(2))
+    other.load_state_dict(one.state_dict())
+    torch.testing.assert_close(other.weight, one.weight, rtol=1e-3, atol=0)
+    assert measured(other, (2, 4, 4)) <= 0.3 * (1 + 1e-3)
+    other.apply(lambda module: None)  # nn.Module's own
+    again = copy.deepcopy(one)
+    assert torch.equal(again.weight, one.weight)
+
+
+def test_functional_calls_and_random_numbers():
+    torch.manual_seed(0)
+    linear = nn.Linear(5, 5)
+    state = torch.get_rng_state()
+    operator_norm(linear, 0.9)
+    assert torch.equal(torch.get_rng_state(), state)
+    x = torch.ones(2, 5)
+    expected = torch.autograd.grad(linear(x).sum(), list(linear.parameters()))
+    parameters = dict(linear.named_parameters())
+    got = torch.func.grad(lambda p: torch.func.functional_call(linear, p, (x,)).sum())(parameters)
+    for value, name in zip(expected, parameters, strict=True):
+        torch.testing.assert_close(got[name], value)
+
+
+def test_what_is_not_finite_is_left_to_the_solver():
+    linear = operator_norm(nn.Linear(5, 5))
+    with torch.no_grad():
+        linear.parametrizations.weight.original.fill_(float("nan"))
+    assert linear.weight.isnan().all()
+
+
+def test_zero_and_half_precision():
+    linear = nn.Linear(5, 5)
+    with torch.no_grad():
+        linear.weight.zero_()
+    operator_norm(linear)
+    linear.weight.sum().backward()
+    assert linear.parametrizations.weight.original.grad.isfinite().all()
+    half = operator_norm(nn.Linear(16, 16).bfloat16(), 0.1)
+    assert half.weight.dtype == torch.bfloat16
+    assert torch.linalg.matrix_norm(half.weight.detach().double(), 2) <= 0.1 * (1 + 2**-7)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert half(torch.ones(1, 16).bfloat16()).dtype == torch.bfloat16
+
+
+def test_an_estimate_that_is_not_found_says_so(monkeypatch):
+    monkeypatch.setattr(_operator_norm, "KRYLOV", 2)
+    monkeypatch.setattr(_operator_norm, "MAX_CYCLES", 1)
+    with pytest.warns(RuntimeWarning, match="operator norm was not found to 0.001 in 2 steps"):
+        operator_norm(nn.Linear(50, 50))
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**6))
+def test_linear_layers_of_any_shape(inner, outer, seed):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        linear = nn.Linear(inner, outer)
+    operator_norm(linear, 0.1)
+    norm = torch.linalg.matrix_norm(linear.weight.detach().double(), 2)
+    assert norm <= 0.1 * (1 + 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((nn.Tanh(),), TypeError, "module must be nn.Linear or nn.Conv2d, got Tanh"),
+        ((nn.Linear(2, 2), 0.0), ValueError, "gamma must be positive"),
+        ((nn.Linear(2, 2), 0.9, (3, 3)), ValueError, "shape is for convolutions; leave it out"),
+        ((convolution(),), ValueError, r"shape must be given for a convolution.*\(height, width\)"),
+        ((convolution(), 0.9, 8), TypeError, r"shape must be \(height, width\) of the images, got 8"),
+        ((convolution(), 0.9, (8, 0)), ValueError, "shape must be at least 1, got 0"),
+    ],
+)
+def test_layers_that_cannot_be_bounded(arguments, error, message):
+    with pytest.raises(error, match=message):
+        operator_norm(*arguments)
