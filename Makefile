@@ -20,7 +20,7 @@ NBVAL ?= --nbval
 JOBS ?= 2
 BIN := .venv/bin
 PEERS = $(BIN)/python -m pip install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[dev,peers]'
-NOTEBOOKS := $(wildcard book/[0-9][0-9]-*.ipynb)
+NOTEBOOKS := $(wildcard book/*.ipynb)
 
 .PHONY: book test notebooks records timings benchmarks lab serve lint clean
 

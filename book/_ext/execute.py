@@ -22,7 +22,7 @@ RUN_TIMES = BOOK / "_run_times.json"
 
 
 def main(names: list[str]) -> None:
-    paths = [Path(name).resolve() for name in names] or sorted(BOOK.glob("[0-9][0-9]-*.ipynb"))
+    paths = [Path(name).resolve() for name in names] or sorted(BOOK.glob("*.ipynb"))
     record = json.loads(RUN_TIMES.read_text()) if RUN_TIMES.exists() else {}
     for path in paths:
         notebook = nbformat.read(path, as_version=4)

@@ -35,8 +35,8 @@ def repository() -> str:
 
 
 def notebooks() -> list[Path]:
-    """The chapters, in order."""
-    return sorted(BOOK.glob("[0-9][0-9]-*.ipynb"))
+    """The chapters, in order, and the guides after them."""
+    return sorted(BOOK.glob("*.ipynb"))
 
 
 def cells(path: Path) -> list[dict]:
@@ -128,7 +128,7 @@ class ChapterTime(SphinxRole):
 
     def run(self):
         note_dependencies(self.env)
-        path = next(path for path in notebooks() if path.stem.startswith(self.text[-2:]))
+        path = next(path for path in notebooks() if path.stem.startswith(self.text.split()[-1]))
         run = json.loads(RUN_TIMES.read_text())[path.stem]
         count = words(path)
         text = f"about {round(count / WORDS_A_MINUTE, -1):.0f} minutes to read, {run['seconds']:.0f} seconds to run"
