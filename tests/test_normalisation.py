@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -20,7 +20,7 @@ from jfb_tutorial.theory import contraction_factor
 
 
 class Normed(nn.Module):
-    """norm(conv(u)) / 3 + q, or the same with what is normed under a checkpoint."""
+    """norm(conv(u + q)) / 3, or the same with what is normed under a checkpoint."""
 
     def __init__(self, policy="fixed-point", reentrant=None):
         super().__init__()
@@ -28,16 +28,16 @@ class Normed(nn.Module):
 
     def forward(self, u, q):
         if self.reentrant is None:
-            return self.inner(u) / 3 + q
-        return checkpoint(self.inner, u, use_reentrant=self.reentrant) / 3 + q
+            return self.inner(u, q) / 3
+        return checkpoint(self.inner, u, q, use_reentrant=self.reentrant) / 3
 
-    def inner(self, u):
-        return self.norm(self.conv(u))
+    def inner(self, u, q):
+        return self.norm(self.conv(u + q))
 
 
 def network(policy="fixed-point", reentrant=None, **keywords):
     torch.manual_seed(0)
-    keywords = {"solver": Anderson(tol=1e-8, max_steps=100)} | keywords
+    keywords = {"solver": FixedPointIteration(tol=1e-6, max_steps=100), "on_unconverged": "ignore"} | keywords
     return ImplicitNetwork(nn.Conv2d(1, 2, 1), Normed(policy, reentrant), nn.Flatten(), **keywords).double()
 
 
@@ -78,8 +78,7 @@ class WithGradients(FixedPointIteration):
 @pytest.mark.parametrize("policy", ["fixed-point", "last-step"])
 def test_a_solver_that_differentiates_T_is_still_the_iteration(policy):
     plain, newton = (
-        network(policy, solver=kind(tol=1e-8, max_steps=100), on_unconverged="ignore")
-        for kind in (FixedPointIteration, WithGradients)
+        network(policy, solver=kind(tol=1e-8, max_steps=100)) for kind in (FixedPointIteration, WithGradients)
     )
     for net in (plain, newton):
         net(data())
@@ -94,7 +93,8 @@ def test_a_checkpoint_in_R_changes_no_value_and_no_gradient(policy, reentrant):
     for kind in (None, reentrant):
         net = network(policy, kind)
         outputs.append(net(data()))
-        gradients.append(torch.autograd.grad(outputs[-1].square().sum(), [net.R.conv.weight, net.Q.weight]))
+        outputs[-1].square().sum().backward()
+        gradients.append([net.R.conv.weight.grad, net.Q.weight.grad])
         if policy != "every-step":
             assert learnt(net) == (1 if kind is None else 2)  # and once more in the backward pass, as ever
     torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=0)
@@ -119,6 +119,7 @@ def test_a_network_inside_R_does_not_disturb_the_outer_one():
     assert int(R.norm.num_batches_tracked) == learnt(R.inner) == 1
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # Dynamo looks at it
 def test_compiled_normalisation_is_told_too():
     compiled, plain = network(), network()
     torch.compiler.reset()
@@ -179,11 +180,11 @@ def measured(module, shape):
 LAYERS = {
     "linear": (lambda: nn.Linear(20, 20), None, (20,)),
     "one": (lambda: nn.Linear(1, 1), None, (1,)),
-    "zero padding": (convolution, (6, 5), (3, 6, 5)),
-    "circular": (lambda: convolution(padding_mode="circular"), (6, 6), (3, 6, 6)),
-    "reflect": (lambda: convolution(padding_mode="reflect"), (6, 6), (3, 6, 6)),
-    "same": (lambda: convolution(padding="same", bias=False), (6, 6), (3, 6, 6)),
-    "groups": (lambda: convolution(4, groups=2, dilation=2, padding=2), (6, 6), (4, 6, 6)),
+    "zero padding": (convolution, (5, 4), (3, 5, 4)),
+    "circular": (lambda: convolution(padding_mode="circular"), (4, 4), (3, 4, 4)),
+    "reflect": (lambda: convolution(padding_mode="reflect"), (4, 4), (3, 4, 4)),
+    "same": (lambda: convolution(padding="same", bias=False), (4, 4), (3, 4, 4)),
+    "groups": (lambda: convolution(4, groups=2, dilation=2, padding=2), (4, 4), (4, 4, 4)),
 }
 
 
@@ -194,12 +195,12 @@ def test_the_norm_is_gamma_before_and_after_training(kind, gamma):
     make, shape, inputs = LAYERS[kind]
     module = make()
     with torch.no_grad():
-        module.weight.mul_(10)
+        module.weight.mul_(10 / module.weight.norm())
     assert operator_norm(module, gamma, shape) is module
     assert gamma * (1 - 1e-3) < measured(module, inputs) <= gamma * (1 + 1e-3)
     optimiser = torch.optim.Adam(module.parameters(), lr=0.1)
     x, y = torch.randn(2, 8, *inputs)
-    for _ in range(12):
+    for _ in range(6):
         optimiser.zero_grad()
         F.mse_loss(module(x), 3 * y).backward()
         optimiser.step()
@@ -213,14 +214,14 @@ def test_the_norm_is_gamma_before_and_after_training(kind, gamma):
 
 def test_pytorchs_own_misses_what_this_one_holds():
     torch.manual_seed(0)
-    theirs = spectral_norm(convolution(16), n_power_iterations=50)
-    ours = operator_norm(convolution(16), 1.0, (8, 8))
+    theirs = spectral_norm(convolution(8), n_power_iterations=50)
+    ours = operator_norm(convolution(8), 1.0, (6, 6))
     with torch.no_grad():
         ours.parametrizations.weight.original.mul_(10)
         theirs.parametrizations.weight.original.mul_(10)
-        theirs(torch.zeros(1, 16, 8, 8))
-    assert measured(theirs, (16, 8, 8)) > 1.2
-    assert measured(ours, (16, 8, 8)) == pytest.approx(1.0, rel=1e-3)
+        theirs(torch.zeros(1, 8, 6, 6))
+    assert measured(theirs, (8, 6, 6)) > 1.2
+    assert measured(ours, (8, 6, 6)) == pytest.approx(1.0, rel=1e-3)
 
 
 def test_a_weight_that_is_small_enough_is_left_as_it_is():
@@ -339,6 +340,7 @@ def test_an_estimate_that_is_not_found_says_so(monkeypatch):
         operator_norm(nn.Linear(50, 50))
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**6))
 def test_linear_layers_of_any_shape(inner, outer, seed):
     with torch.random.fork_rng():
