@@ -14,6 +14,9 @@ from .normalisation import LatentBatchNorm2d
 class Normalise(nn.Module):
     """Images in [0, 1] with their mean taken off, in units of their standard deviation; both are buffers."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], side: int) -> None:
         super().__init__()
         self.shape = (len(mean), side, side)
@@ -84,6 +87,9 @@ class Subsample(nn.Module):
 
 class Latent(nn.Module):
     """R(u, q) = leaving · blocks(q + entering · u)."""
+
+    entering: float
+    leaving: float
 
     def __init__(self, *blocks: nn.Module, entering: float = 1.0, leaving: float = 1.0) -> None:
         super().__init__()

@@ -178,7 +178,9 @@ class OperatorNorm(nn.Module):
         basis = basis[:-1]
         H = products @ basis.T
         values, vectors = torch.linalg.eigh((H + H.T) / 2)  # ascending
-        x, y = vectors[:, -1] @ basis, vectors[:, -1] @ products
+        # of W = 0 every vector is the largest, those of 0 in the basis too: take the first
+        best = torch.where(values[-1] > 0, vectors[:, -1], torch.eye(len(values), dtype=y.dtype, device=y.device)[0])
+        x, y = best @ basis, best @ products
         residual = torch.linalg.vector_norm(y - values[-1] * x)
         return x.reshape(start.shape), torch.where(residual == 0, 0.0, residual / values[-1])
 

@@ -70,6 +70,11 @@ class ImplicitNetwork(nn.Module):
         ValueError: an unknown on_unconverged.
     """
 
+    # modules as a rule, of which one asks for parameters and layers, but any callable will do
+    Q: Any
+    R: Any
+    S: Any
+
     def __init__(
         self,
         Q: Callable[[Any], Any],

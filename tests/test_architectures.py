@@ -1,5 +1,7 @@
 """The networks: parameters, shapes, a first step under every rule, the explicit twin, the normalisations of R."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -99,7 +101,7 @@ def test_no_normalisation_in_r(name):
 
 @pytest.mark.parametrize("name", FACTS)
 def test_group_normalisation_keeps_samples_apart(name):
-    three = {"solver": FixedPointIteration(max_steps=3, check_every=0), "on_unconverged": "ignore"}
+    three: dict[str, Any] = {"solver": FixedPointIteration(max_steps=3, check_every=0), "on_unconverged": "ignore"}
     network = seeded(name, norm="group", **three)
     for module in network.modules():
         assert not isinstance(module, nn.modules.batchnorm._NormBase)
@@ -156,8 +158,9 @@ def test_images_of_another_kind_are_refused():
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         build(**{"name": "digits", **settings})
+    wrong: Any = "no"
     with pytest.raises(TypeError, match="batch_norm must be True or False"):
-        build("digits", batch_norm="no")
+        build("digits", batch_norm=wrong)
 
 
 # Images of other kinds, and other classes

@@ -286,6 +286,17 @@ def test_states_that_are_none(q, error, message):
         ImplicitNetwork(lambda d: q, lambda u, q: q, lambda u: u)(a)
 
 
+class Constant(nn.Module):
+    """R(u, q) = v."""
+
+    def __init__(self, v):
+        super().__init__()
+        self.v = v
+
+    def forward(self, u, q):
+        return self.v
+
+
 def test_what_R_makes_of_a_tuple_must_be_like_it():
     for v, error, message in [
         (a, TypeError, r"R\(u, q\) must be a tuple of 2 tensors like Q\(d\), got Tensor"),
@@ -293,7 +304,7 @@ def test_what_R_makes_of_a_tuple_must_be_like_it():
         ((a, b.double()), TypeError, r"R\(u, q\)\[1\] must have the dtype"),
     ]:
         with pytest.raises(error, match=message):
-            ImplicitNetwork(lambda d: (a, b), lambda u, q, v=v: v, lambda u: u)(a)
+            ImplicitNetwork(lambda d: (a, b), Constant(v), lambda u: u)(a)
 
 
 def test_a_tuple_inside_autocast_may_have_two_dtypes():
@@ -301,6 +312,7 @@ def test_a_tuple_inside_autocast_may_have_two_dtypes():
     net = ImplicitNetwork(lambda d: (d, linear(d)), lambda u, q: (0.1 * u[1], 0.1 * linear(u[0])), lambda u: u[0])
     with torch.autocast("cpu", torch.bfloat16):
         net(torch.randn(2, 3)).sum().backward()
+    assert net.last is not None
     assert net.last.u.dtype == torch.float32
     assert linear.weight.grad is not None
 

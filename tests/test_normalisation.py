@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -20,7 +20,7 @@ from jfb_tutorial.theory import contraction_factor
 
 
 class Normed(nn.Module):
-    """norm(conv(u)) / 3 + q, or the same with what is normed under a checkpoint."""
+    """norm(conv(u + q)) / 3, or the same with what is normed under a checkpoint."""
 
     def __init__(self, policy="fixed-point", reentrant=None):
         super().__init__()
@@ -28,16 +28,17 @@ class Normed(nn.Module):
 
     def forward(self, u, q):
         if self.reentrant is None:
-            return self.inner(u) / 3 + q
-        return checkpoint(self.inner, u, use_reentrant=self.reentrant) / 3 + q
+            return self.inner(u, q) / 3
+        return checkpoint(self.inner, u, q, use_reentrant=self.reentrant) / 3
 
-    def inner(self, u):
-        return self.norm(self.conv(u))
+    def inner(self, u, q):
+        return self.norm(self.conv(u + q))
 
 
 def network(policy="fixed-point", reentrant=None, **keywords):
     torch.manual_seed(0)
-    keywords = {"solver": Anderson(tol=1e-8, max_steps=100)} | keywords
+    keywords.setdefault("solver", FixedPointIteration(tol=1e-6, max_steps=100))
+    keywords.setdefault("on_unconverged", "ignore")
     return ImplicitNetwork(nn.Conv2d(1, 2, 1), Normed(policy, reentrant), nn.Flatten(), **keywords).double()
 
 
@@ -45,7 +46,7 @@ def data(batch=6):
     return torch.randn(batch, 1, 3, 3, generator=torch.Generator().manual_seed(1)).double()
 
 
-def learnt(net):
+def learnt(net) -> int:
     return int(net.R.norm.num_batches_tracked)
 
 
@@ -78,8 +79,7 @@ class WithGradients(FixedPointIteration):
 @pytest.mark.parametrize("policy", ["fixed-point", "last-step"])
 def test_a_solver_that_differentiates_T_is_still_the_iteration(policy):
     plain, newton = (
-        network(policy, solver=kind(tol=1e-8, max_steps=100), on_unconverged="ignore")
-        for kind in (FixedPointIteration, WithGradients)
+        network(policy, solver=kind(tol=1e-8, max_steps=100)) for kind in (FixedPointIteration, WithGradients)
     )
     for net in (plain, newton):
         net(data())
@@ -94,7 +94,8 @@ def test_a_checkpoint_in_R_changes_no_value_and_no_gradient(policy, reentrant):
     for kind in (None, reentrant):
         net = network(policy, kind)
         outputs.append(net(data()))
-        gradients.append(torch.autograd.grad(outputs[-1].square().sum(), [net.R.conv.weight, net.Q.weight]))
+        outputs[-1].square().sum().backward()
+        gradients.append([net.R.conv.weight.grad, net.Q.weight.grad])
         if policy != "every-step":
             assert learnt(net) == (1 if kind is None else 2)  # and once more in the backward pass, as ever
     torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=0)
@@ -116,9 +117,10 @@ def test_a_network_inside_R_does_not_disturb_the_outer_one():
     net = ImplicitNetwork(nn.Conv2d(1, 2, 1), R, nn.Flatten(), solver=FixedPointIteration(max_steps=5)).double()
     net.on_unconverged = "ignore"
     net(data()).sum().backward()
-    assert int(R.norm.num_batches_tracked) == learnt(R.inner) == 1
+    assert learnt(net) == learnt(R.inner) == 1
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # Dynamo looks at it
 def test_compiled_normalisation_is_told_too():
     compiled, plain = network(), network()
     torch.compiler.reset()
@@ -164,6 +166,11 @@ def convolution(channels=3, out=None, **settings):
     return nn.Conv2d(channels, out or channels, 3, **{"padding": 1, **settings})
 
 
+def original(module: nn.Module) -> torch.Tensor:
+    """The weight before it is bounded."""
+    return dict(module.named_parameters())["parametrizations.weight.original"]
+
+
 def bare(module):
     """The module without its bias, in float64 and eval mode."""
     module = copy.deepcopy(module).double().eval()
@@ -179,11 +186,11 @@ def measured(module, shape):
 LAYERS = {
     "linear": (lambda: nn.Linear(20, 20), None, (20,)),
     "one": (lambda: nn.Linear(1, 1), None, (1,)),
-    "zero padding": (convolution, (6, 5), (3, 6, 5)),
-    "circular": (lambda: convolution(padding_mode="circular"), (6, 6), (3, 6, 6)),
-    "reflect": (lambda: convolution(padding_mode="reflect"), (6, 6), (3, 6, 6)),
-    "same": (lambda: convolution(padding="same", bias=False), (6, 6), (3, 6, 6)),
-    "groups": (lambda: convolution(4, groups=2, dilation=2, padding=2), (6, 6), (4, 6, 6)),
+    "zero padding": (convolution, (5, 4), (3, 5, 4)),
+    "circular": (lambda: convolution(padding_mode="circular"), (4, 4), (3, 4, 4)),
+    "reflect": (lambda: convolution(padding_mode="reflect"), (4, 4), (3, 4, 4)),
+    "same": (lambda: convolution(padding="same", bias=False), (4, 4), (3, 4, 4)),
+    "groups": (lambda: convolution(4, groups=2, dilation=2, padding=2), (4, 4), (4, 4, 4)),
 }
 
 
@@ -194,12 +201,12 @@ def test_the_norm_is_gamma_before_and_after_training(kind, gamma):
     make, shape, inputs = LAYERS[kind]
     module = make()
     with torch.no_grad():
-        module.weight.mul_(10)
+        module.weight.mul_(10 / module.weight.norm())
     assert operator_norm(module, gamma, shape) is module
     assert gamma * (1 - 1e-3) < measured(module, inputs) <= gamma * (1 + 1e-3)
     optimiser = torch.optim.Adam(module.parameters(), lr=0.1)
     x, y = torch.randn(2, 8, *inputs)
-    for _ in range(12):
+    for _ in range(6):
         optimiser.zero_grad()
         F.mse_loss(module(x), 3 * y).backward()
         optimiser.step()
@@ -213,14 +220,14 @@ def test_the_norm_is_gamma_before_and_after_training(kind, gamma):
 
 def test_pytorchs_own_misses_what_this_one_holds():
     torch.manual_seed(0)
-    theirs = spectral_norm(convolution(16), n_power_iterations=50)
-    ours = operator_norm(convolution(16), 1.0, (8, 8))
+    theirs = spectral_norm(convolution(8), n_power_iterations=50)
+    ours = operator_norm(convolution(8), 1.0, (6, 6))
     with torch.no_grad():
-        ours.parametrizations.weight.original.mul_(10)
-        theirs.parametrizations.weight.original.mul_(10)
-        theirs(torch.zeros(1, 16, 8, 8))
-    assert measured(theirs, (16, 8, 8)) > 1.2
-    assert measured(ours, (16, 8, 8)) == pytest.approx(1.0, rel=1e-3)
+        original(ours).mul_(10)
+        original(theirs).mul_(10)
+        theirs(torch.zeros(1, 8, 6, 6))
+    assert measured(theirs, (8, 6, 6)) > 1.2
+    assert measured(ours, (8, 6, 6)) == pytest.approx(1.0, rel=1e-3)
 
 
 def test_a_weight_that_is_small_enough_is_left_as_it_is():
@@ -236,7 +243,7 @@ def test_a_weight_that_is_small_enough_is_left_as_it_is():
 
 def test_another_direction_that_overtakes_is_noticed():
     linear = operator_norm(nn.Linear(64, 64, bias=False), 0.9)
-    weight, scales = linear.parametrizations.weight.original, torch.linspace(1, 2, 64)
+    weight, scales = original(linear), torch.linspace(1, 2, 64)
     for number in range(40):  # the largest direction moves on, a little each time
         scales[number] = scales.max() * 1.05
         with torch.no_grad():
@@ -247,12 +254,12 @@ def test_another_direction_that_overtakes_is_noticed():
 def test_the_gradient_flows_through_the_norm():
     torch.manual_seed(0)
     linear = operator_norm(nn.Linear(6, 6), 0.5).double()
-    original = linear.parametrizations.weight.original
+    W_original = original(linear)
     with torch.no_grad():
-        original.mul_(3)
+        W_original.mul_(3)
     g = torch.randn(6, 6).double()
-    (gradient,) = torch.autograd.grad((linear.weight * g).sum(), original)
-    W = original.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad((linear.weight * g).sum(), W_original)
+    W = W_original.detach().clone().requires_grad_()
     (exact,) = torch.autograd.grad((0.5 * W / torch.linalg.matrix_norm(W, 2) * g).sum(), W)
     assert F.cosine_similarity(gradient.flatten(), exact.flatten(), dim=0) > 0.999
 
@@ -262,9 +269,12 @@ def test_the_weight_is_the_same_in_all_steps_of_an_iteration(monkeypatch):
     linear = operator_norm(nn.Linear(5, 5), 0.9)
     iterations = []
     search = _operator_norm.OperatorNorm._singular_vector
-    monkeypatch.setattr(
-        _operator_norm.OperatorNorm, "_singular_vector", lambda self, *a: iterations.append(1) or search(self, *a)
-    )
+
+    def counted(self, weight, x):
+        iterations.append(1)
+        return search(self, weight, x)
+
+    monkeypatch.setattr(_operator_norm.OperatorNorm, "_singular_vector", counted)
 
     class Cell(nn.Module):
         def __init__(self):
@@ -314,7 +324,7 @@ def test_functional_calls_and_random_numbers():
 def test_what_is_not_finite_is_left_to_the_solver():
     linear = operator_norm(nn.Linear(5, 5))
     with torch.no_grad():
-        linear.parametrizations.weight.original.fill_(float("nan"))
+        original(linear).fill_(float("nan"))
     assert linear.weight.isnan().all()
 
 
@@ -323,8 +333,8 @@ def test_zero_and_half_precision():
     with torch.no_grad():
         linear.weight.zero_()
     operator_norm(linear)
-    linear.weight.sum().backward()
-    assert linear.parametrizations.weight.original.grad.isfinite().all()
+    (gradient,) = torch.autograd.grad(linear.weight.sum(), original(linear))
+    assert gradient.isfinite().all()
     half = operator_norm(nn.Linear(16, 16).bfloat16(), 0.1)
     assert half.weight.dtype == torch.bfloat16
     assert torch.linalg.matrix_norm(half.weight.detach().double(), 2) <= 0.1 * (1 + 2**-7)
@@ -339,6 +349,7 @@ def test_an_estimate_that_is_not_found_says_so(monkeypatch):
         operator_norm(nn.Linear(50, 50))
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**6))
 def test_linear_layers_of_any_shape(inner, outer, seed):
     with torch.random.fork_rng():
