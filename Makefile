@@ -7,7 +7,7 @@
 # make benchmarks compare the package with a loop by hand and with TorchDEQ
 # make lab        open the notebooks in JupyterLab
 # make serve      serve the built site on this machine
-# make lint       check the format and the style
+# make lint       check the format, the style and the types
 # make clean      remove what was built; `rm -r .venv` removes the environment too
 #
 # Each sets up what it needs in .venv first, with the versions of constraints.txt. PYTHON names the interpreter to use;
@@ -62,9 +62,10 @@ serve: book
 lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 clean:
-	rm -rf book/_build .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf book/_build .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks
 
 .venv/ready: pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

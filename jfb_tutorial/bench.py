@@ -136,6 +136,19 @@ def compare(
     Raises:
         ValueError: no parameter of Q or R requires a gradient.
         RuntimeError: the reference, or a rule, fails to solve its system.
+
+    Example:
+        One number, T(u) = u/2 + d·w: the exact gradient is twice JFB's, so that JFB points the right way and is half as long.
+
+        >>> class Half(torch.nn.Linear):
+        ...     def forward(self, u, q):
+        ...         return u / 2 + super().forward(q)
+        >>> R = Half(1, 1, bias=False).double()
+        >>> network = ImplicitNetwork(torch.nn.Identity(), R, torch.nn.Identity())
+        >>> d = torch.ones(1, 1, dtype=torch.float64)
+        >>> table = compare(network, d, d, lambda prediction, y: (prediction - y).sum(), [JFB(), NeumannSeries(2)])
+        >>> [(row.rule, row.products, round(row.cosine, 6), round(row.bias, 6)) for row in table.rows]
+        [(JFB(), 0, 1.0, 0.5), (NeumannSeries(terms=2, damping=1.0), 1, 1.0, 0.25)]
     """
     parts = [part for part in (network.Q, network.R) if isinstance(part, torch.nn.Module)]
     theta = list(dict.fromkeys(p for part in parts for p in part.parameters() if p.requires_grad))

@@ -41,6 +41,10 @@ def iterate(d, steps: int, y0=0.0) -> Tensor:
     Raises:
         TypeError: `steps` is not an integer, or `d` or `y0` is not real numbers.
         ValueError: `steps` < 0, `d` or `y0` is not finite, or `y0` does not broadcast to the shape of `d`.
+
+    Example:
+        >>> iterate(0.5, 3)
+        tensor([0.0000, 0.5000, 0.5312, 0.5423], dtype=torch.float64)
     """
     steps = integer("steps", steps, 0, "steps=0 returns the start alone")
     d, y = _real("d", d), _real("y0", y0)
@@ -71,6 +75,13 @@ def solve(d) -> Tensor:
     Raises:
         TypeError: `d` is not real numbers.
         ValueError: some |d| > 1/2, or `d` is not finite.
+
+    Example:
+        >>> y = solve([0.0, 0.25, -0.5])
+        >>> y
+        tensor([ 0.0000,  0.2510, -0.5506], dtype=torch.float64)
+        >>> bool((y - y**5 - torch.tensor([0.0, 0.25, -0.5])).abs().max() < 1e-14)
+        True
     """
     d = _real("d", d).detach()
     _check_range(d, 0.5, inclusive=True, remedy="the lemma stops at 1/2; iterate(d, steps) shows what happens beyond")

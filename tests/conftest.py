@@ -6,6 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,10 +53,11 @@ def site() -> Path:
     return html
 
 
-@pytest.fixture
-def open_page(browser):
-    """Opens a file in a fresh page; fails at the end if it asked another host for anything or threw an error."""
-    problems, contexts = [], []
+@contextmanager
+def pages(browser) -> Iterator[Callable]:
+    """A function that opens a file in a fresh page; at the end fails if one asked another host for anything or threw an error."""
+    problems: list[str] = []
+    contexts = []
 
     def open_file(path: Path, *, width=1280, height=900, scheme="light", motion="no-preference", touch=False, query=""):
         context = browser.new_context(
@@ -61,22 +65,7 @@ def open_page(browser):
         )
         contexts.append(context)
         page = context.new_page()
-
-        def guard(route):
-            url = route.request.url
-            if url.startswith(("file:", "data:", "blob:")):
-                route.continue_()
-            else:
-                problems.append(f"request to {url}")
-                route.abort()
-
-        def note_error(message):
-            if message.type == "error":
-                problems.append(f"console: {message.text}")
-
-        page.route("**/*", guard)
-        page.on("pageerror", lambda error: problems.append(f"page error: {error}"))
-        page.on("console", note_error)
+        watch(page, problems)
         page.goto(path.as_uri() + query)
         return page
 
@@ -86,9 +75,42 @@ def open_page(browser):
     assert not problems, problems
 
 
+def watch(page, problems: list[str]) -> None:
+    """Cut the page from the network, and note what it asks for there and what errors it has."""
+
+    def guard(route):
+        url = route.request.url
+        if url.startswith(("file:", "data:", "blob:")):
+            route.continue_()
+        else:
+            problems.append(f"request to {url}")
+            route.abort()
+
+    def note_error(message):
+        if message.type == "error":
+            problems.append(f"console: {message.text}")
+
+    page.route("**/*", guard)
+    page.on("pageerror", lambda error: problems.append(f"page error: {error}"))
+    page.on("console", note_error)
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a file in a fresh page; fails at the end if it asked another host for anything or threw an error."""
+    with pages(browser) as open_file:
+        yield open_file
+
+
+@cache
+def axe() -> str:
+    return (ROOT / "tests" / "data" / "axe" / "axe.min.js").read_text()
+
+
 def grave_violations(page) -> list[str]:
     """What axe-core finds serious or critical on a page, each with the elements concerned."""
-    page.evaluate((ROOT / "tests" / "data" / "axe" / "axe.min.js").read_text())
+    if not page.evaluate("'axe' in window"):  # once a page: it is half a megabyte
+        page.evaluate(axe())
     violations = page.evaluate(
         "axe.run(document, {resultTypes: ['violations'], preload: false}).then((result) => result.violations)"
     )

@@ -1,6 +1,7 @@
 """The equilibrium explorer: a trained network that runs in a page, opened from disk with the network cut."""
 
 import io
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -81,15 +82,20 @@ def test_the_page_computes_what_the_package_does(network, images, show_explorers
         agrees(figure, found, image)
 
 
+def shake(norm, width=0.3):
+    """Give a batch normalisation the statistics that no training gave it."""
+    norm.running_mean.uniform_(-width, width)
+    norm.running_var.uniform_(0.5, 2)
+
+
 def test_any_network_of_these_layers(images, show_explorers):
     """Other widths, a damping that enters, random statistics: none of the numbers is that of the trained network."""
     torch.manual_seed(0)
     network = architectures.fast_cifar10(gamma=0.8)
-    network.R.entering = 0.7
+    cast(Any, network.R).entering = 0.7
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.3, 0.3)
-            module.running_var.uniform_(0.5, 2)
+            shake(module)
             if module.affine:
                 nn.init.uniform_(module.weight, 0.5, 1.5)
                 nn.init.uniform_(module.bias, -0.5, 0.5)
@@ -202,9 +208,9 @@ def test_what_it_cannot_run(network, images):
 
 def test_a_merged_convolution_is_what_it_was():
     torch.manual_seed(0)
-    layers = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3)).eval()
-    layers[1].running_mean.uniform_(-1, 1)
-    layers[1].running_var.uniform_(0.5, 2)
+    norm = nn.BatchNorm2d(3)
+    layers = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), norm).eval()
+    shake(norm, 1.0)
     numbers = Numbers()
     (said,) = program(layers, numbers)
     whole = np.frombuffer(bytes(numbers.integers), np.int8)[said["integers"] :][: 3 * 18].reshape(3, 18)

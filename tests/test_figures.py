@@ -7,6 +7,7 @@ import re
 
 import matplotlib.pyplot as plt
 import pytest
+from conftest import match
 from IPython.core.formatters import DisplayFormatter
 
 from jfb_tutorial.pages import explorers, figures
@@ -63,7 +64,7 @@ def test_colours_stand_out_from_white(name):
 def test_an_explorer_carries_its_script_and_says_what_it_shows():
     explorer = explorers.cobweb(d=0.3, y0=0.1, steps=5)
     markup = explorer._repr_html_()
-    parameters = re.search(r'data-parameters="([^"]*)"', markup).group(1)
+    parameters = match(r'data-parameters="([^"]*)"', markup).group(1)
     assert json.loads(html.unescape(parameters)) == {"d": 0.3, "y0": 0.1, "steps": 5, "fold": False}
     assert markup.count("<script>") == markup.count("</script>") == 1
     assert not re.search(r"""(src|href)=|https?://(?!www\.w3\.org/2000/svg)|type=.module""", markup)

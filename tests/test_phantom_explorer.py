@@ -119,7 +119,7 @@ def check(state, k, damping, gamma, symmetry, kappa):
     assert re.match(rf"k = {k}, λ = {damping:.2f}: the cosine is \S+, for {k - 1} products?\.$", lines[0])
     assert number(match(r"cosine is (\S+),", lines[0]).group(1)) == pytest.approx(cosine, abs=6e-4)
     for line, name, text, bound in zip(lines[1:], ("Paper's", "Sharp"), ("1/κ", "2√κ/(1+κ)"), bounds, strict=False):
-        told = re.match(rf"([✓✗]) {name} condition (\S+): ‖B\S+‖ = (\S+) ([<=>]) {re.escape(text)} = (\S+)\.$", line)
+        told = match(rf"^([✓✗]) {name} condition (\S+): ‖B\S+‖ = (\S+) ([<=>]) {re.escape(text)} = (\S+)\.$", line)
         assert [number(told.group(3)), number(told.group(5))] == pytest.approx(
             [norm, bound], rel=0.06 if norm < 1e-3 else 6e-3
         )
@@ -132,7 +132,7 @@ def check(state, k, damping, gamma, symmetry, kappa):
     elif best == row:
         assert lines[3] == f"Of the 20 λ this one is best for k = {k}."
     else:
-        told = re.match(rf"Best of the 20 λ for k = {k}: λ = (\S+), with the cosine (\S+)\.$", lines[3])
+        told = match(rf"^Best of the 20 λ for k = {k}: λ = (\S+), with the cosine (\S+)\.$", lines[3])
         assert round(20 * float(told.group(1))) == best
         assert number(told.group(2)) == pytest.approx(most, abs=6e-4)
 

@@ -5,7 +5,7 @@ import re
 import time
 
 import pytest
-from conftest import BOOK, NOTEBOOKS, ROOT, grave_violations, match
+from conftest import BOOK, NOTEBOOKS, ROOT, grave_violations, match, pages
 
 from jfb_tutorial.pages import explorers
 
@@ -25,43 +25,51 @@ def settle(page):
     page.evaluate("window.MathJax?.startup?.promise")
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
-def test_no_serious_accessibility_violation(open_page, site, name, scheme, width):
-    page = open_page(site / name, width=width, scheme=scheme)
-    settle(page)
-    assert page.evaluate("document.documentElement.dataset.theme") == scheme
-    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
-    # what folds out fades in, and a half-faded text has half its contrast
+def show_theme(page, scheme):
+    """Let the system's preference change, as at dusk; the page follows without being loaded again."""
+    page.emulate_media(color_scheme=scheme)
+    page.wait_for_function("(scheme) => document.documentElement.dataset.theme === scheme", arg=scheme)
+    # what folds out or changes its colour fades, and a half-faded text has half its contrast
     page.evaluate("Promise.all(document.getAnimations().map((animation) => animation.finished.catch(() => null)))")
-    grave = grave_violations(page)
-    assert not grave, "\n".join(grave)
 
 
+# A chapter's formulas take seconds to set, so a page is opened once a width, and its two themes are looked at one after the
+# other; each theme is the first once.
+@pytest.mark.parametrize(("width", "schemes"), [(1280, ["light", "dark"]), (390, ["dark", "light"])])
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_never_wider_than_a_phone(open_page, site, name):
-    page = open_page(site / name, width=390)
+def test_no_serious_accessibility_violation_and_no_page_wider_than_a_phone(open_page, site, name, width, schemes):
+    page = open_page(site / name, width=width, scheme=schemes[0])
     settle(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("document.documentElement.dataset.theme") == schemes[0]
+    if width == 390:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    for scheme in schemes:
+        show_theme(page, scheme)
+        grave = grave_violations(page)
+        assert not grave, f"{scheme}:\n" + "\n".join(grave)
 
 
 CHAPTERS = [path.stem + ".html" for path in NOTEBOOKS]
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_formulas_are_set(open_page, site, name):
-    page = open_page(site / name)
-    settle(page)
-    assert page.locator("mjx-container").count() > 50
-    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
-    assert page.locator(".bd-article mjx-container").first.bounding_box()["height"] > 5
+@pytest.fixture(scope="module", params=CHAPTERS)
+def chapter(request, browser, site):
+    """A chapter's page, opened once for the tests that only look at it; pytest runs them chapter by chapter."""
+    with pages(browser) as open_file:
+        page = open_file(site / request.param)
+        settle(page)
+        yield page
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_pictures_are_shown_and_described(open_page, site, name):
-    page = open_page(site / name)
-    images = page.locator(".cell_output img")
+def test_formulas_are_set(chapter):
+    assert chapter.locator("mjx-container").count() > 50
+    assert chapter.locator("mjx-merror, [data-mjx-error]").count() == 0
+    assert chapter.locator(".bd-article mjx-container").first.bounding_box()["height"] > 5
+
+
+def test_pictures_are_shown_and_described(chapter):
+    images = chapter.locator(".cell_output img")
     assert images.count() >= 2
     for image in images.all():
         assert len(image.get_attribute("alt")) >= 20

@@ -108,6 +108,25 @@ class Claim:
         assumed: the hypotheses.
         concluded: what should follow.
         dropped: conclusions measured with a hypothesis dropped. They should fail: they show what it is needed for.
+
+    Example:
+        >>> slope = 5 * 0.5**4
+        >>> claim = Claim(
+        ...     identifier="jfb-lemma-F.1",
+        ...     states="T(y) = d + y⁵ is a contraction near 0.",
+        ...     source="JFB Lemma F.1",
+        ...     concluded=Check("T'(0.5)", slope, "<", 1),
+        ...     dropped=Check("T'(0.8)", 5 * 0.8**4, "<", 1),
+        ... )
+        >>> claim.verdict
+        'holds'
+        >>> claim
+        jfb-lemma-F.1 (JFB Lemma F.1): holds as measured
+          T(y) = d + y⁵ is a contraction near 0.
+          Concluded
+            T'(0.5): 0.3125 < 1  ✓
+          With a hypothesis dropped
+            T'(0.8): 2.048 ≥ 1  ✗ no longer
     """
 
     identifier: str

@@ -22,6 +22,11 @@ def antieigenvalue(G: Tensor) -> float:
     Raises:
         TypeError: G is neither float32 nor float64.
         ValueError: G is not square, not symmetric to rounding, or not positive definite.
+
+    Example:
+        >>> G = torch.diag(torch.tensor([1.0, 4.0], dtype=torch.float64))
+        >>> round(antieigenvalue(G), 6)  # κ = 4, and 2 · 2 / (1 + 4) = 0.8
+        0.8
     """
     if G.ndim != 2 or G.shape[0] != G.shape[1] or not G.numel():
         raise ValueError(f"G must be a square matrix, got shape {tuple(G.shape)}")
