@@ -10,11 +10,13 @@ import sys
 import warnings
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from . import architectures, bench
 from ._checks import choice
+from .network import ImplicitNetwork
 from .pages.curves import curves
 from .pages.extremes import extremes
 from .timing import step_times
@@ -24,8 +26,6 @@ from .training.evaluation import as_input, evaluate
 from .training.experiments import at_scale, missing, read_suites, reproduce
 from .training.inspection import inspect
 from .training.recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
-
-HOW = argparse.ArgumentDefaultsHelpFormatter
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,105 +52,132 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m jfb_tutorial", description="Train and examine implicit networks.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, (run, add_options, help) in COMMANDS.items():
+        command = commands.add_parser(name, help=help, description=help)
+        command.set_defaults(run=run)
+        command.add_argument("--traceback", action="store_true", help="show where in the code an error comes from")
+        add_options(command)
+    return parser
 
-    def command(name: str, run, help: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=help, description=help)
-        made.set_defaults(run=run)
-        made.add_argument("--traceback", action="store_true", help="show where in the code an error comes from")
-        return made
 
-    made = command("train", _train, "Train a network and test it once, after the last epoch.")
-    made.add_argument("dataset", help=f"{', '.join(data.DATASETS)}, or an image folder's name")
-    made.add_argument(
+def _train_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", help=f"{', '.join(data.DATASETS)}, or an image folder's name")
+    parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for record.json, model.safetensors, …"
     )
-    made.add_argument("--scale", default="cpu", metavar="SCALE", help=f"{', '.join(SCALES)}; cpu by default")
-    made.add_argument("--resume", action="store_true", help="go on with the run in DIR, or start it if there is none")
-    made.add_argument("--seeds", type=int, metavar="N", help="train N times, with seeds 0 to N − 1, in DIR/seed-0, …")
-    made.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
-    made.add_argument("--quiet", action="store_true", help="no progress bar and no line an epoch")
-    group = made.add_argument_group(
-        "the recipe", "What is not given is the book's for this data set, network and scale."
+    parser.add_argument("--scale", default="cpu", metavar="SCALE", help=f"{', '.join(SCALES)}; cpu by default")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in DIR, or start it if there is none")
+    parser.add_argument("--seeds", type=int, metavar="N", help="train N times, with seeds 0 to N − 1, in DIR/seed-0, …")
+    _add_device(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no line an epoch")
+    group = parser.add_argument_group(
+        "the recipe",
+        "What is not given is the book's for this data set, network and scale, made smaller for a small data set.",
     )
     for f in fields(Recipe):
         if f.name == "dataset":
             continue
-        kind = {"bool": None, "int": int, "float": float, "float | None": float}.get(f.type, str)
-        option = {"action": argparse.BooleanOptionalAction} if kind is None else {"type": kind, "metavar": "X"}
-        group.add_argument(f"--{f.name.replace('_', '-')}", default=None, help=f.metadata["help"], **option)
+        switch = f.metadata["parse"] is None
+        kind = {"action": argparse.BooleanOptionalAction} if switch else {"metavar": "X"}
+        group.add_argument(f"--{f.name.replace('_', '-')}", default=None, help=f.metadata["help"], **kind)
 
-    made = command("evaluate", _evaluate, "Test the network of a checkpoint.")
-    made.add_argument("checkpoint", type=Path)
-    made.add_argument("--dataset", help="by default the one that it was trained on")
-    made.add_argument("--split", default="test", choices=("train", "test"))
-    made.add_argument("--solver", help="as in Python; by default the one of its recipe")
-    made.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
 
-    made = command("inspect", _inspect, "What an implicit network answers after each step of its iteration.")
-    made.add_argument("checkpoint", type=Path)
-    made.add_argument("--dataset", help="by default the one that it was trained on")
-    made.add_argument("--split", default="test", choices=("train", "test"))
-    made.add_argument("--steps", type=int, default=20, help="steps of the iteration (20)")
-    made.add_argument("--tol", type=float, default=1e-4, help="relative tolerance by which steps are counted (1e-4)")
-    made.add_argument("--out", type=Path, metavar="FILE", help="write what was seen, with its provenance, as JSON")
-    made.add_argument("--picture", type=Path, metavar="FILE", help="draw the images that are quickest, and slowest")
-    made.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    _add_checkpoint(parser)
+    parser.add_argument("--solver", help="as in Python; by default the one of its recipe")
+    _add_device(parser)
 
-    made = command("data", _data, "Say which data are there, and fetch what is missing.")
-    made.add_argument("dataset", nargs="*", help=f"{', '.join(data.DATASETS)} by default")
-    made.add_argument("--download", action="store_true", help="fetch what is missing; an interrupted download goes on")
 
-    made = command("reproduce", _reproduce, "Make the records that the book reads, where one is missing or old.")
-    made.add_argument("dataset", help="a data set of the list of runs: digits, mnist, svhn, cifar10")
-    made.add_argument(
+def _inspect_options(parser: argparse.ArgumentParser) -> None:
+    _add_checkpoint(parser)
+    parser.add_argument("--steps", type=int, default=20, help="steps of the iteration (20)")
+    parser.add_argument("--tol", type=float, default=1e-4, help="relative tolerance by which steps are counted (1e-4)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write what was seen, with its provenance, as JSON")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the images that are quickest, and slowest")
+    _add_device(parser)
+
+
+def _data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", nargs="*", help=f"{', '.join(data.DATASETS)} by default")
+    parser.add_argument(
+        "--download", action="store_true", help="fetch what is missing; an interrupted download goes on"
+    )
+
+
+def _reproduce_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", help="a data set of the list of runs: digits, mnist, svhn, cifar10")
+    parser.add_argument(
         "--runs", type=Path, default=Path("book/runs.py"), metavar="FILE", help="the list of runs (book/runs.py)"
     )
-    made.add_argument("--out", type=Path, default=Path("book/records"), metavar="DIR", help="the folder (book/records)")
-    made.add_argument("--only", nargs="*", default=(), metavar="LABEL", help="these experiments; all by default")
-    made.add_argument("--scale", default="", help="cpu or full; by default full on a GPU and cpu without one")
-    made.add_argument("--list", action="store_true", help="say what would be done, and do nothing")
-    made.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
-
-    made = command(
-        "bench", _bench, "Every backward rule at one equilibrium of a network, with the time of a training step."
+    parser.add_argument(
+        "--out", type=Path, default=Path("book/records"), metavar="DIR", help="the folder (book/records)"
     )
-    made.add_argument("network", help=f"{', '.join(architectures.ARCHITECTURES)}, or a checkpoint")
-    made.add_argument("--batch", type=int, default=20, help="random images in the batch (20)")
-    made.add_argument("--rounds", type=int, default=5, help="times each step is timed, in turns (5)")
-    made.add_argument("--rules", nargs="*", help="as in Python; the book's seven by default")
-    made.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
-    return parser
+    parser.add_argument("--only", nargs="*", default=(), metavar="LABEL", help="these experiments; all by default")
+    parser.add_argument("--scale", default="", help="cpu or full; by default full on a GPU and cpu without one")
+    parser.add_argument("--list", action="store_true", help="say what would be done, and do nothing")
+    _add_device(parser)
+
+
+def _bench_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("network", help=f"{', '.join(architectures.ARCHITECTURES)}, or a checkpoint")
+    parser.add_argument("--batch", type=int, default=20, help="random images in the batch (20)")
+    parser.add_argument("--rounds", type=int, default=5, help="times each step is timed, in turns (5)")
+    parser.add_argument("--rules", nargs="*", help="as in Python; the book's seven by default")
+    _add_device(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--dataset", help="by default the one that it was trained on")
+    parser.add_argument("--split", default="test", choices=("train", "test"))
 
 
 def _train(options: argparse.Namespace) -> None:
-    changes = {f.name: getattr(options, f.name) for f in fields(Recipe) if f.name != "dataset"}
-    made = recipe(
-        options.dataset, options.scale, **{name: value for name, value in changes.items() if value is not None}
-    )
-    if options.seeds is not None and options.seeds < 1:
+    plan = recipe(options.dataset, options.scale, **_typed(options))
+    settings = {"resume": options.resume, "device": options.device, "progress": not options.quiet}
+    if options.seeds is None:
+        _tell(train(plan, options.out, **settings).record, options.out)
+        return
+    if options.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {options.seeds}")
-    if options.seeds is not None and options.seed is not None:
+    if options.seed is not None:
         raise ValueError(
             f"--seeds {options.seeds} runs the seeds 0 to {options.seeds - 1}; leave --seed out, or --seeds"
         )
-    settings = {"resume": options.resume, "device": options.device, "progress": not options.quiet}
-    if options.seeds is None:
-        _tell(train(made, options.out, **settings).record, options.out)
-        return
-    finished = []
+    runs = []
     for seed in range(options.seeds):
         folder = options.out / f"seed-{seed}"
-        finished.append(train(made.replace(seed=seed), folder, **settings).record)
-        _tell(finished[-1], folder)
+        runs.append(train(plan.replace(seed=seed), folder, **settings).record)
+        _tell(runs[-1], folder)
+    _summarise(runs, options.out)
+
+
+def _summarise(runs: list[records.Record], folder: Path) -> None:
+    """Draw the curves of several seeds, and say how far they lie apart."""
     if int(os.environ.get("RANK", 0)):
         return
-    accuracies = [100 * record["result"]["test_accuracy"] for record in finished]
-    curves(finished).savefig(options.out / "curves.png", dpi=150)
+    accuracies = [100 * record["result"]["test_accuracy"] for record in runs]
+    curves(runs).savefig(folder / "curves.png", dpi=150)
     spread = f" ± {statistics.stdev(accuracies):.2f} (standard deviation)" if len(accuracies) > 1 else ""
     print(
         f"{len(accuracies)} seeds: test accuracy {statistics.mean(accuracies):.2f}%{spread}, "
-        f"from {min(accuracies):.2f} to {max(accuracies):.2f}; curves in {options.out / 'curves.png'}"
+        f"from {min(accuracies):.2f} to {max(accuracies):.2f}; curves in {folder / 'curves.png'}"
     )
+
+
+def _typed(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of the recipe that were typed, each read by its own parser."""
+    values = {}
+    for f in fields(Recipe):
+        if f.name == "dataset" or (value := getattr(options, f.name)) is None:
+            continue
+        parser = f.metadata["parse"]
+        values[f.name] = value if parser is None else parser(f.name, value)
+    return values
 
 
 def _tell(record: records.Record, folder: Path) -> None:
@@ -168,14 +195,14 @@ def _tell(record: records.Record, folder: Path) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     network = checkpoints.load_network(options.checkpoint)
     _, about = checkpoints.load(options.checkpoint)
-    images = data.load(options.dataset or about["recipe"]["dataset"], options.split)
+    images = _images_for(network, options.dataset or about["recipe"]["dataset"], options.split)
     network.to(_device(options))
     if about.get("classes") and list(images.classes) != about["classes"]:
         raise ValueError(
             f"{images.name} has other classes than the network was trained on: {', '.join(about['classes'])}"
         )
-    found = evaluate(network, images, solver=parse("solver", options.solver, SOLVERS) if options.solver else None)
-    print(f"{images}\n{found}")
+    outcome = evaluate(network, images, solver=parse("solver", options.solver, SOLVERS) if options.solver else None)
+    print(f"{images}\n{outcome}")
     recorded = about.get("result", {})
     if images.name == about["recipe"]["dataset"] and options.split == "test" and not options.solver and recorded:
         print(
@@ -184,34 +211,49 @@ def _evaluate(options: argparse.Namespace) -> None:
         )
 
 
+def _images_for(network: ImplicitNetwork, dataset: str, split: str) -> data.Images:
+    """A data set, the images of a folder in the shape that the network takes."""
+    if dataset in data.DATASETS:
+        return data.load(dataset, split)
+    channels, _, side = network.Q[0].shape
+    images = data.load(dataset, split, size=side, channels=channels)
+    for note in images.notes:
+        print(note)
+    return images
+
+
 def _inspect(options: argparse.Namespace) -> None:
     network = checkpoints.load_network(options.checkpoint)
     _, about = checkpoints.load(options.checkpoint)
-    images = data.load(options.dataset or about["recipe"]["dataset"], options.split)
+    images = _images_for(network, options.dataset or about["recipe"]["dataset"], options.split)
     network.to(_device(options))
-    seen = inspect(network, images, steps=options.steps, tol=options.tol)
-    summary = seen.summary()
-    print(f"{images}\n\nsteps  accuracy  confidence  images whose class is still to change")
+    inspection = inspect(network, images, steps=options.steps, tol=options.tol)
+    summary = inspection.summary()
+    print(images)
+    _print_summary(summary, images.classes, options.steps, options.tol)
+    if options.picture:
+        extremes(inspection, images, after=min(5, options.steps)).savefig(options.picture, metadata={"Software": None})
+    if options.out:
+        about = {"checkpoint": options.checkpoint.name, "digest": checkpoints.digest(options.checkpoint)}
+        report = {"split": options.split, **about, **records.provenance(_device(options)), "result": summary}
+        checkpoints.write(options.out, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _print_summary(summary: dict, classes: tuple[str, ...], steps: int, tol: float) -> None:
+    """The tables of an inspection."""
+    print("\nsteps  accuracy  confidence  images whose class is still to change")
     for row in summary["after"]:
-        if row["steps"] <= 10 or row["steps"] == options.steps:
+        if row["steps"] <= 10 or row["steps"] == steps:
             print(
                 f"{row['steps']:5}  {100 * row['accuracy']:7.2f}%  {100 * row['confidence']:9.2f}%  {row['still_to_change']:,}"
             )
-    print(f"\nsteps to a relative residual of {options.tol:g}    images    right in the end")
+    print(f"\nsteps to a relative residual of {tol:g}    images    right in the end")
     for row in summary["needed"]:
         print(f"{row['steps'] or 'never':>38}  {row['images']:8,}  {100 * row['right'] / row['images']:14.2f}%")
     print("\nclass                     images    right in the end    steps")
     for row in summary["classes"]:
-        steps = "–" if row["steps"] is None else f"{row['steps']:.2f}"
-        print(
-            f"{images.classes[row['class']]:22}  {row['images']:8,}  {100 * row['right'] / row['images']:17.2f}%  {steps:>7}"
-        )
-    if options.picture:
-        extremes(seen, images, after=min(5, options.steps)).savefig(options.picture, metadata={"Software": None})
-    if options.out:
-        about = {"checkpoint": options.checkpoint.name, "digest": checkpoints.digest(options.checkpoint)}
-        found = {"split": options.split, **about, **records.provenance(_device(options)), "result": summary}
-        checkpoints.write(options.out, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+        mean = "–" if row["steps"] is None else f"{row['steps']:.2f}"
+        print(f"{classes[row['class']]:22}  {row['images']:8,}  {100 * row['right'] / row['images']:17.2f}%  {mean:>7}")
 
 
 def _data(options: argparse.Namespace) -> None:
@@ -220,10 +262,10 @@ def _data(options: argparse.Namespace) -> None:
         for split in ("train", "test"):
             try:
                 print(data.load(name, split, download=options.download and bool(options.dataset)), f"({split})")
-            except FileNotFoundError as error:
+            except data.DataNotFoundError as error:
                 if options.dataset:
                     raise
-                print(f"{name} is not there. {str(error)[str(error).index('Two ways') :]}")
+                print(f"{name} is not there. {error.remedy}")
                 break
     if options.download and not options.dataset:
         raise ValueError(f"--download needs the names of data sets: {', '.join(data.DATASETS[1:])}")
@@ -264,6 +306,21 @@ def _bench(options: argparse.Namespace) -> None:
 
 def _device(options: argparse.Namespace) -> torch.device:
     return torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+COMMANDS = {
+    "train": (_train, _train_options, "Train a network and test it once, after the last epoch."),
+    "evaluate": (_evaluate, _evaluate_options, "Test the network of a checkpoint."),
+    "inspect": (_inspect, _inspect_options, "What an implicit network answers after each step of its iteration."),
+    "data": (_data, _data_options, "Say which data are there, and fetch what is missing."),
+    "reproduce": (_reproduce, _reproduce_options, "Make the records that the book reads, where one is missing or old."),
+    "bench": (
+        _bench,
+        _bench_options,
+        "Every backward rule at one equilibrium of a network, with the time of a training step.",
+    ),
+}
+"""By name: what a command runs, what adds its options to a parser, and what its help says."""
 
 
 if __name__ == "__main__":

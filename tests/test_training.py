@@ -20,7 +20,7 @@ from jfb_tutorial.__main__ import main
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom
 from jfb_tutorial.network import ImplicitNetwork
 from jfb_tutorial.solvers import Anderson, Broyden, FixedPointIteration
-from jfb_tutorial.training import checkpoints, data, loop, meter, records, train
+from jfb_tutorial.training import checkpoints, data, loop, meter, prepare, probes, records, train
 from jfb_tutorial.training.evaluation import evaluate, full_precision
 from jfb_tutorial.training.recipes import recipe
 
@@ -121,7 +121,7 @@ def test_the_test_set_is_used_once(monkeypatch):
         seen.append(len(images))
         return evaluate(network, images, **settings)
 
-    monkeypatch.setattr(loop, "evaluate", spy)
+    monkeypatch.setattr(probes, "evaluate", spy)
     train(small(held_out=100))
     assert seen == [100, 100, 360, 100]
     seen.clear()
@@ -133,10 +133,10 @@ def test_the_test_set_is_used_once(monkeypatch):
 def test_held_out_images_are_not_trained_on():
     everything = data.load("digits")
     kept, held = data.hold_out(everything.labels, 100)
-    made = loop._Training(small(held_out=100, images=0), None, loop.Processes(torch.device("cpu")), False, None)
-    assert torch.equal(made.images.images, everything[kept].images)
-    assert torch.equal(made.held.images, everything[held].images)
-    few = loop._Training(small(images=57), None, loop.Processes(torch.device("cpu")), False, None).images
+    _, prepared = prepare.prepare_data(small(held_out=100, images=0), None, torch.device("cpu"))
+    assert torch.equal(prepared.images.images, everything[kept].images)
+    assert torch.equal(prepared.held.images, everything[held].images)
+    few = prepare.prepare_data(small(images=57), None, torch.device("cpu"))[1].images
     assert set(few.labels.bincount().tolist()) == {5, 6}
 
 

@@ -20,7 +20,8 @@ from .data import Images
 __all__ = ["Augmentation", "Batches", "generator"]
 
 ORDER, DRAWS, FLIPS, NOISE = range(4)
-"""What a stream of random numbers is for."""
+WEIGHTS, DROPOUT, STATISTICS = 10, 11, 12
+"""What a stream of random numbers is for. The numbers are part of every run: another one would be another run."""
 
 
 def generator(*key: int) -> torch.Generator:

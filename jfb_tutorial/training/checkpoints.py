@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..architectures import build
 from ..network import ImplicitNetwork
-from .recipes import Recipe
+from .recipes import OWN, Recipe
 
 __all__ = ["digest", "load", "load_network", "restore", "save", "save_network", "write"]
 
@@ -44,12 +44,12 @@ def write(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        kept = "what was there before is untouched" if path.exists() else "nothing was left behind"
+        outcome = "what was there before is untouched" if path.exists() else "nothing was left behind"
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         remedy = "Free some space, then go on" if full else "Is the folder there, and may you write in it?"
         raise OSError(
             error.errno,
-            f"could not write {path} of {len(content) / 2**20:.1f} MiB ({error.strerror}); {kept}. {remedy}",
+            f"could not write {path} of {len(content) / 2**20:.1f} MiB ({error.strerror}); {outcome}. {remedy}",
         ) from error
 
 
@@ -108,30 +108,57 @@ def digest(path: Path | str) -> str:
 
 
 def save_network(path: Path, network: ImplicitNetwork, recipe: Recipe, **about) -> None:
-    """Write the parameters and buffers of a network, with its recipe."""
+    """Write the parameters and buffers of a network, with its recipe.
+
+    Args:
+        path: of the file.
+        network: what `recipe.network` names, or a network of the caller's where that is "own".
+        recipe: what it was trained with.
+        about: more to store. `build` holds the keywords of `architectures.build` that the data asked for.
+    """
     save(path, network.state_dict(), {"kind": "network", "recipe": recipe.to_json(), **about})
 
 
-def load_network(path: Path | str) -> ImplicitNetwork:
+def load_network(path: Path | str, network: ImplicitNetwork | None = None) -> ImplicitNetwork:
     """The network of a checkpoint, on the CPU and in eval mode, with the solver that its recipe evaluates with.
 
+    Args:
+        path: of the file.
+        network: where a network of your own was trained, one that is built as it was: its weights are replaced, and it is
+            returned, with its own rule, and its own solver unless the recipe has one.
+
     Raises:
-        FileNotFoundError, ValueError: as for `load`, or the checkpoint holds no whole network.
+        FileNotFoundError, ValueError: as for `load`, or the checkpoint holds no whole network, or one of your own and
+            none is given to restore it into, or the other way round.
     """
     tensors, about = load(path)
     if about.get("kind") != "network":
         raise ValueError(f"{path} holds the state of a run, not a network; `train --resume` finishes the run")
     recipe = Recipe.from_json(about["recipe"])
-    network = build(recipe.network, **recipe.arguments)
+    target = _build_again(recipe, about) if recipe.network != OWN else network
+    if target is None:
+        raise ValueError(
+            f"{path} holds the weights of a network that its author built, and not how; build one like it, and give "
+            "load_network(path, network)"
+        )
+    if network is not None and target is not network:
+        raise ValueError(
+            f"{path} holds a {recipe.network!r} network, which is built from its recipe; leave network out"
+        )
     if recipe.precision == "float64":
-        network.double()
-    restore(network, tensors, path)
+        target.double()
+    restore(target, tensors, path)
+    target.solver = recipe.evaluation or recipe.solver or target.solver
+    return target.eval()
+
+
+def _build_again(recipe: Recipe, about: dict) -> ImplicitNetwork:
+    network = build(recipe.network, **recipe.arguments, **about.get("build", {}))
     if not recipe.dropout:
         drop_nothing(network)
-    network.solver = recipe.evaluation or recipe.solver or network.solver
     if not recipe.explicit:
         network.gradient = recipe.rule
-    return network.eval()
+    return network
 
 
 def drop_nothing(network: nn.Module) -> None:

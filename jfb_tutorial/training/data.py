@@ -3,32 +3,53 @@
 The data root is `$JFB_DATA`, or else a folder in the user's cache. A set `NAME` is looked for there in two forms: as the files of
 torchvision's MNIST, SVHN or CIFAR10, and as an image folder `NAME/{train,test}/<class>/*`. `digits` needs neither: scikit-learn
 brings 1,797 handwritten digits of 8×8 pixels along (Alpaydin and Kaynak 1998).
+
+An image folder of your own, say of shells:
+
+    $JFB_DATA/shells/train/conch/0001.png
+    $JFB_DATA/shells/train/whelk/0001.jpg
+    $JFB_DATA/shells/test/conch/0901.png
+    $JFB_DATA/shells/test/whelk/0901.png
+
+    python -m jfb_tutorial train shells --network mnist --out runs/shells
+
+The folders' names are the classes, the same in train and test. Images of any size are cut to squares and resized to the side that
+the network takes; see `image_folders` for what else happens to them. A line says so.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torchvision import datasets
-from torchvision.datasets import ImageFolder
 
 from .._checks import choice, integer
 from . import downloads
+from .image_folders import list_images, read_images
 
-__all__ = ["DATASETS", "Images", "data_root", "hold_out", "load"]
+__all__ = ["DATASETS", "DataNotFoundError", "Images", "data_root", "hold_out", "load"]
 
 DATASETS = ("digits", "mnist", "svhn", "cifar10")
 DIGITS_TEST = 360
+
+
+class DataNotFoundError(FileNotFoundError):
+    """A data set is not there.
+
+    Attributes:
+        remedy: how to get it, a sentence of the message.
+    """
+
+    def __init__(self, fault: str, remedy: str) -> None:
+        super().__init__(f"{fault}. {remedy}")
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,12 +61,14 @@ class Images:
         images: `(N, channels, height, width)`, uint8.
         labels: `(N,)`, int64.
         classes: the names of the labels.
+        notes: a line for each thing that was done to the images when they were read.
     """
 
     name: str
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -70,7 +93,15 @@ def data_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jfb_tutorial"
 
 
-def load(name: str, split: str = "train", *, root: Path | str | None = None, download: bool = False) -> Images:
+def load(
+    name: str,
+    split: str = "train",
+    *,
+    root: Path | str | None = None,
+    download: bool = False,
+    size: int | None = None,
+    channels: int | None = None,
+) -> Images:
     """A data set, whole.
 
     Args:
@@ -78,33 +109,55 @@ def load(name: str, split: str = "train", *, root: Path | str | None = None, dow
         split: "train" or "test". Those of the digits are ours: 1,437 and 360 images, stratified, the same always.
         root: where to look; `data_root()` by default.
         download: fetch what is missing, with a progress bar, going on where an interrupted download stopped.
+        size: of an image folder's images: the side in pixels of the squares to which they are cut and resized.
+        channels: of an image folder's images: 1, grey, or 3, colours; by default 1 if all of them are grey, else 3.
 
     Raises:
-        FileNotFoundError: the data are not there; the message says where they were looked for and the two ways to get them.
-        ValueError: an unknown name (the nearest one is offered) or split, damaged files (they are named), or folders whose
-            images differ in size.
+        DataNotFoundError: the data are not there; a FileNotFoundError whose message says where they were looked for and how to
+            get them.
+        ValueError: an unknown name (the nearest one is offered) or split, damaged files (they are named), folders whose
+            images differ in size where none is given, or a size for other data than a folder.
         OSError: the download failed; what has come stays for the next try.
     """
     choice("split", split, ("train", "test"))
-    if name == "digits":
-        return _digits(split)
     root = data_root() if root is None else Path(root).expanduser()
+    if name == "digits":
+        return _check_as_published(_digits(split), size, channels)
     folder = root / name / split
-    if name not in DATASETS and not (name and folder.parent.is_dir()):
-        known = sorted({*DATASETS, *(path.parent.name for path in root.glob("*/train"))})
-        try:
-            choice("dataset", name, known)
-        except ValueError as error:
-            raise ValueError(
-                f"{error} An image folder would be {root / (name or 'NAME')}/{{train,test}}/<class>/*"
-            ) from None
-    if download and name in DATASETS:
-        downloads.fetch(name, root)
-    if name in DATASETS and (missing := downloads.missing(name, split, root)) != downloads.all_files(name, split, root):
-        return _torchvision(name, split, root, missing)
+    _check_name(name, root)
+    if name in DATASETS:
+        if download:
+            downloads.fetch(name, root)
+        missing = downloads.missing(name, split, root)
+        if missing != downloads.all_files(name, split, root):
+            return _check_as_published(_torchvision(name, split, root, missing), size, channels)
     if folder.is_dir():
-        return _folder(name, split, folder)
-    raise FileNotFoundError(_not_there(name, folder, root))
+        return _folder(name, folder, size, channels)
+    raise _not_there(name, folder, root)
+
+
+def _check_name(name: str, root: Path) -> None:
+    """ValueError, with the nearest name, for what is neither a data set nor a folder."""
+    if name in DATASETS or (name and (root / name).is_dir()):
+        return
+    known = sorted({*DATASETS, *(path.parent.name for path in root.glob("*/train"))})
+    try:
+        choice("dataset", name, known)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} An image folder would be {root / (name or 'NAME')}/{{train,test}}/<class>/*"
+        ) from None
+
+
+def _check_as_published(images: Images, size: int | None, channels: int | None) -> Images:
+    """The images of a published set, which are not resized; ValueError if another size or other channels are asked for."""
+    has_channels, _, side = images.images.shape[1:]
+    if size not in (None, side) or channels not in (None, has_channels):
+        raise ValueError(
+            f"{images.name} has {has_channels}×{side}×{side} images, and only those of an image folder are resized; leave size "
+            "and channels out"
+        )
+    return images
 
 
 def hold_out(labels: Tensor, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -128,8 +181,9 @@ def hold_out(labels: Tensor, count: int, *, seed: int = 0) -> tuple[Tensor, Tens
             f"held_out must be between {classes}, one a class, and {len(labels) - classes} of the {len(labels)} images, "
             f"got {count}"
         )
-    kept, held = train_test_split(everything.numpy(), test_size=count, stratify=labels.cpu().numpy(), random_state=seed)
-    return torch.from_numpy(np.sort(kept)), torch.from_numpy(np.sort(held))
+    parts = train_test_split(everything.numpy(), test_size=count, stratify=labels.cpu().numpy(), random_state=seed)
+    train, held = (torch.from_numpy(np.sort(part)) for part in parts)
+    return train, held
 
 
 def same_classes(one: Images, other: Images) -> tuple[str, ...]:
@@ -156,7 +210,7 @@ def _digits(split: str) -> Images:
 def _torchvision(name: str, split: str, root: Path, missing: list[Path]) -> Images:
     """The files that torchvision reads; some of them may be `missing`."""
     if missing:
-        raise FileNotFoundError(f"{name} is there but for {missing[0]}. {_ways(name, root)}")
+        raise DataNotFoundError(f"{name} is there but for {missing[0]}", _ways(name, root))
     damaged = downloads.damaged(name, split, root)
     if damaged:
         raise ValueError(f"{name} is damaged: {damaged[0]} is not the published file. Remove it. {_ways(name, root)}")
@@ -177,50 +231,31 @@ def _torchvision(name: str, split: str, root: Path, missing: list[Path]) -> Imag
     return Images(name, torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels).long(), classes)
 
 
-def _folder(name: str, split: str, folder: Path) -> Images:
-    """An image folder as torchvision's ImageFolder lists it, in the order of the files' names, read with several threads.
-
-    By name, since numbered files have their classes mixed then: a batch of one class has other statistics than a mixed one.
-    """
+def _folder(name: str, folder: Path, size: int | None, channels: int | None) -> Images:
+    if size is not None:
+        integer("size", size, 1, "a side in pixels, such as 28")
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels must be 1, grey, or 3, colours, got {channels}; leave it out to take what is there")
     try:
-        listing = ImageFolder(folder)
+        listing = list_images(folder)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{folder} holds no class with images in it ({error}); see {__name__}.load") from None
-
-    def read(path: str) -> np.ndarray:
-        try:
-            with Image.open(path) as image:
-                return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read as an image ({error}); replace or remove it") from None
-
-    paths, labels = zip(*sorted(listing.samples, key=lambda sample: Path(sample[0]).name), strict=True)
-    with ThreadPoolExecutor() as pool:
-        arrays = list(pool.map(read, paths))
-    shapes = Counter(array.shape for array in arrays)
-    if len(shapes) > 1:
-        usual = shapes.most_common(1)[0][0]
-        odd = next(i for i, array in enumerate(arrays) if array.shape != usual)
-        raise ValueError(
-            f"the images of {folder} must have one size: most are {_size(usual)}, but {paths[odd]} is "
-            f"{_size(arrays[odd].shape)}; resize it"
-        )
-    stack = torch.from_numpy(np.stack(arrays))
-    stack = stack.unsqueeze(1) if stack.ndim == 3 else stack.permute(0, 3, 1, 2).contiguous()
-    return Images(name, stack, torch.tensor(labels), tuple(listing.classes))
+        raise DataNotFoundError(
+            f"{folder} holds no class with images in it ({error})", _ways(name, folder.parent.parent)
+        ) from None
+    images, notes = read_images(folder, listing, size, channels)
+    return Images(name, images, torch.tensor(listing.labels), listing.classes, notes)
 
 
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}×{shape[0]} pixels in {'grey' if len(shape) == 2 else 'colour'}"
-
-
-def _not_there(name: str, folder: Path, root: Path) -> str:
+def _not_there(name: str, folder: Path, root: Path) -> DataNotFoundError:
     wanted = downloads.all_files(name, folder.name, root) if name in DATASETS else []
     looked = f"neither {wanted[0]} nor the folder {folder} is there" if wanted else f"the folder {folder} is not there"
-    return f"{name} was not found: {looked} (the data root is {root}, $JFB_DATA changes it). {_ways(name, root)}"
+    return DataNotFoundError(
+        f"{name} was not found: {looked} (the data root is {root}, $JFB_DATA changes it)", _ways(name, root)
+    )
 
 
 def _ways(name: str, root: Path) -> str:
+    """How to get a data set, in a sentence."""
     folder = f"put images at {root / name}/{{train,test}}/<class>/*"
     if name not in DATASETS:
         return f"To get it: {folder}"

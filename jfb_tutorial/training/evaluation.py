@@ -15,7 +15,7 @@ from .._jacobian import buffers_kept
 from ..network import ImplicitNetwork
 from .data import Images
 
-__all__ = ["Evaluation", "as_input", "evaluate", "full_precision"]
+__all__ = ["Evaluation", "as_input", "counting_unconverged", "evaluate", "full_precision"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +77,14 @@ def evaluate(
     """
     integer("batch", batch, 1, "400 is the paper's")
     logits, residuals, steps, converged = [], [], [], []
-    with _as_it_was(network), full_precision():
-        network.train(training_mode)
-        network.solver = solver or network.solver
+    mode = "train" if training_mode else "eval"
+    # in training mode batch statistics would be learnt from the images that are to be judged
+    with (
+        buffers_kept(network),
+        network.using(solver=solver, mode=mode),
+        counting_unconverged(network),
+        full_precision(),
+    ):
         network.last = None
         for begin in range(0, len(data), batch):
             logits.append(network(as_input(data.images[begin : begin + batch], network)).float())
@@ -108,21 +113,21 @@ def full_precision() -> Iterator[None]:
     try:
         # what is not named here would get the defaults of `flags`, which switch cuDNN off
         cudnn = torch.backends.cudnn
-        kept = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
-        with cudnn.flags(**kept, allow_tf32=False):
+        others = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+        with cudnn.flags(**others, allow_tf32=False):
             yield
     finally:
         torch.set_float32_matmul_precision(matmul)
 
 
 @contextmanager
-def _as_it_was(network: ImplicitNetwork) -> Iterator[None]:
-    modes = [(module, module.training) for module in network.modules()]
-    solver, last = network.solver, network.last
+def counting_unconverged(*networks: ImplicitNetwork) -> Iterator[None]:
+    """No warning of unconverged samples inside: whoever opens this counts and reports them. A network that is to raise still does."""
+    own = [getattr(network, "on_unconverged", "warn") for network in networks]
     try:
-        with buffers_kept(network):
-            yield
+        for network, policy in zip(networks, own, strict=True):
+            network.on_unconverged = "ignore" if policy == "warn" else policy
+        yield
     finally:
-        network.solver, network.last = solver, last
-        for module, training in modes:
-            module.training = training
+        for network, policy in zip(networks, own, strict=True):
+            network.on_unconverged = policy

@@ -54,15 +54,15 @@ class Experiment:
 
     def records(self, folder: Path | str) -> list[records.Record]:
         """The records of all seeds; FileNotFoundError names the command that makes a missing one."""
-        found = []
+        read = []
         for seed in self.seeds:
             path = Path(folder) / self.file(seed)
             if not path.is_file():
                 raise FileNotFoundError(
                     f"there is no record {path}; python -m jfb_tutorial reproduce {self.recipe.dataset} --out {folder} makes it"
                 )
-            found.append(records.read(path))
-        return found
+            read.append(records.read(path))
+        return read
 
 
 def read_suites(path: Path | str) -> dict[str, Suite]:
@@ -105,7 +105,7 @@ def missing(suite: Suite, folder: Path | str, scale: str = "") -> Iterator[tuple
             record = records.read(path) if path.is_file() else experiment.failure(folder, seed)
             if record is None:
                 yield experiment, seed, "there is no record"
-            elif record["config"] != experiment.recipe.replace(seed=seed).to_json():
+            elif experiment.recipe.replace(seed=seed).differences(record["config"], record.get("gave_way", {})):
                 yield experiment, seed, "its record is of another recipe"
             elif record.stale:
                 yield experiment, seed, "its record was made by an older version of the training code"
@@ -123,7 +123,8 @@ def _can_go_on(under_way: Path, wanted: Recipe) -> bool:
     for name, key in (("record.json", "config"), ("state.json", "recipe")):
         try:
             left = json.loads((under_way / name).read_text(encoding="utf-8"))
-            return left[key] == wanted.to_json() and left.get("training_version", 1) == records.TRAINING_VERSION
+            same = not wanted.differences(left[key], left.get("gave_way", {}))
+            return same and left.get("training_version", 1) == records.TRAINING_VERSION
         except (OSError, ValueError, KeyError):
             continue
     return False

@@ -21,6 +21,8 @@ class Folder:
     """A run's folder.
 
     Attributes:
+        recipe: what the run is trained with; set anew where proposals give way to the data.
+        gave_way: the proposals that did, as they were.
         finished: whether the run in it is.
         state: the path and the tensors of its last checkpoint and what goes with them; None if there is none.
 
@@ -30,7 +32,7 @@ class Folder:
 
     def __init__(self, out: Path, recipe: Recipe, resume: bool, processes: Processes) -> None:
         self.out, self.recipe, self.writes = out, recipe, processes.rank == 0
-        self.version = records.TRAINING_VERSION
+        self.version, self.gave_way = records.TRAINING_VERSION, dict[str, int]()
         if out.exists() and not out.is_dir():
             raise NotADirectoryError(f"out must be a folder, but {out} is a file; choose another name")
         self.finished, self.state = (out / RECORD).is_file(), None
@@ -39,7 +41,8 @@ class Folder:
             what = "a finished run" if self.finished else "a run under way"
             raise FileExistsError(f"out: {out} holds {what}; choose another folder, or go on with it by --resume")
         if self.finished:
-            self._same(records.read(out / RECORD)["config"])
+            record = records.read(out / RECORD)
+            self._check_recipe(record["config"], record.get("gave_way", {}))
         elif under_way:
             self.state = self._load()
         processes.wait()  # until all have read
@@ -53,19 +56,18 @@ class Folder:
             return
         path = self.out / f"checkpoint-{epoch:04d}.safetensors"
         checkpoints.save(path, tensors, {"kind": "state", "epoch": epoch})
-        state = {"checkpoint": path.name, "recipe": self.recipe.to_json(), "training_version": self.version, **state}
+        about = {"checkpoint": path.name, "recipe": self.recipe.to_json(), "training_version": self.version}
+        state = {**about, **({"gave_way": self.gave_way} if self.gave_way else {}), **state}
         checkpoints.write(self.out / STATE, (json.dumps(state, indent=1) + "\n").encode())
         self._tidy(keep=path)
 
-    def finish(
-        self, network: ImplicitNetwork, recipe: Recipe, record: records.Record, classes: tuple[str, ...]
-    ) -> None:
-        """What a finished run leaves."""
+    def finish(self, network: ImplicitNetwork, record: records.Record, **about) -> None:
+        """What a finished run leaves; `about` goes into the network's checkpoint."""
         if not self.writes:
             return
         record["training_version"] = self.version
-        about = {key: record[key] for key in ("seed", "commit", "versions", "device", "date", "result")}
-        checkpoints.save_network(self.out / MODEL, network, recipe, classes=classes, **about)
+        about |= {key: record[key] for key in ("seed", "commit", "versions", "device", "date", "result")}
+        checkpoints.save_network(self.out / MODEL, network, self.recipe, **about)
         records.save(self.out / RECORD, record)
         self._tidy(keep=None)
 
@@ -78,17 +80,16 @@ class Folder:
             raise ValueError(
                 f"{file} is not readable ({error!r}); remove the folder {self.out} and start anew"
             ) from None
-        self._same(state["recipe"])
+        self._check_recipe(state["recipe"], state.get("gave_way", {}))
         tensors, _ = checkpoints.load(path)
         self.version = state.get("training_version", 1)  # a run that a newer version goes on with is an old one
         return path, tensors, state
 
-    def _same(self, config: dict) -> None:
+    def _check_recipe(self, config: dict, gave_way: dict) -> None:
         """Refuse to go on with a run of another recipe."""
         own = self.recipe.to_json()
-        differ = [key for key in {**own, **config} if own.get(key) != config.get(key)]
-        if differ:
-            shown = ", ".join(f"{key} was {config.get(key)!r} and is {own.get(key)!r}" for key in differ[:3])
+        if differences := self.recipe.differences(config, gave_way):
+            shown = ", ".join(f"{key} was {config.get(key)!r} and is {own.get(key)!r}" for key in differences[:3])
             raise ValueError(
                 f"the run in {self.out} has another recipe: {shown}; give the same, or choose another folder"
             )

@@ -99,22 +99,16 @@ def inspect(
     positive("tol", tol, "1e-4 is the default")
     if not len(data):
         raise ValueError("data must hold at least one image, got none")
-    modes = [(module, module.training) for module in network.modules()]
     parts = []
-    try:
-        network.eval()
-        with full_precision():
-            for begin in range(0, len(data), batch):
-                q = network.Q(as_input(data.images[begin : begin + batch], network))
-                parts.append(_followed(network, q, steps))
-    finally:
-        for module, training in modes:
-            module.training = training
+    with network.using(mode="eval"), full_precision():
+        for begin in range(0, len(data), batch):
+            q = network.Q(as_input(data.images[begin : begin + batch], network))
+            parts.append(_follow(network, q, steps))
     predictions, confidence, residuals = (torch.cat(tables, dim=1).cpu() for tables in zip(*parts, strict=True))
     return Inspection(data.labels.cpu(), predictions, confidence, residuals, tol)
 
 
-def _followed(network: ImplicitNetwork, q: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+def _follow(network: ImplicitNetwork, q: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     """Classes, their probabilities and residuals after each step, `(steps, batch)` each."""
     u, rows = torch.zeros_like(q), []
     for number in range(1, steps + 1):

@@ -7,40 +7,34 @@ resumed gives the same weights as one that was not, bit for bit on the CPU.
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from .. import bench
-from .._jacobian import buffers_kept
-from ..architectures import build
-from ..gradients import ImplicitDifferentiation, tally
+from ..gradients import tally
 from ..network import ImplicitNetwork
 from ..normalisation import reestimate
-from ..theory import contraction_factor, lipschitz_estimate
-from . import checkpoints, data, records
-from .batches import Batches, generator
-from .evaluation import as_input, evaluate, full_precision
+from . import checkpoints, probes, records
+from .batches import DROPOUT, STATISTICS, generator
+from .evaluation import as_input, counting_unconverged
 from .folder import Folder
 from .meter import REMEDY, Meter
-from .optimisers import optimiser
+from .prepare import Prepared, prepare, settle
 from .processes import Processes
-from .recipes import Recipe
+from .recipes import OWN, Recipe
 
 __all__ = ["Run", "train"]
 
-PROBE_REFERENCE = ImplicitDifferentiation(tol=1e-5)
-WEIGHTS, DROPOUT, STATISTICS = 10, 11, 12
-"""What a stream of random numbers is for, beside those of `batches`."""
+AVERAGED = 0.8
+"""The part of a run after which the weights are averaged: the last fifth, as the help of `average` says."""
 
 
 @dataclass(eq=False, repr=False)
@@ -63,6 +57,8 @@ def train(
     recipe: Recipe,
     out: Path | str | None = None,
     *,
+    network: ImplicitNetwork | None = None,
+    data: Any = None,
     resume: bool = False,
     device: torch.device | str | None = None,
     progress: bool = False,
@@ -73,9 +69,19 @@ def train(
     Under `torchrun` each process calls it, gets its part of every batch, and DistributedDataParallel adds the gradients up;
     the first one writes the files. Statistics of batch normalisation are those of each process's part.
 
+    What the data had done to them, the settings of a preset that gave way to a small data set, and the number of test images
+    that did not converge, if any, are printed, a line each.
+
     Args:
         recipe: see `recipes`.
         out: a folder for the files; without one nothing is written.
+        network: a network of your own, mapping images `(batch, channels, height, width)` in [0, 1] to logits. It is trained in
+            place, on the device, in float32 unless the recipe says float64. Its solver and its rule are its own, unless
+            the recipe has a solver, or a rule other than JFB(). The recipe's `network` becomes "own"; only
+            `checkpoints.load_network(path, network)`, given one that is built alike, reads its checkpoint.
+        data: your own images, a pair (train, test), each `data.Images` or a pair (images, labels) of tensors, see
+            `own_data.as_images`. The recipe's `dataset` is then but a name. A network of this package is built for their
+            channels, their size and their number of classes.
         resume: go on with the run in `out`, from the last epoch that was finished; start it if there is none.
         device: by default a GPU if there is one.
         progress: show a progress bar.
@@ -101,164 +107,158 @@ def train(
         RuntimeError: an adjoint equation was not solved, see `ImplicitDifferentiation`; likewise.
         torch.OutOfMemoryError: a batch does not fit into the device's memory; the message says which one does.
         FileNotFoundError, ValueError, OSError: data or checkpoints are missing or damaged, or do not fit the recipe.
+        TypeError: network or data are of another kind; the message says which is wanted.
     """
-    out = None if out is None else Path(out)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    processes = Processes(device)
-    folder = Folder(out, recipe, resume, processes) if out else None
+    recipe = settle(recipe, network)
+    processes = Processes(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    folder = Folder(Path(out), recipe, resume, processes) if out else None
     if folder and folder.finished:
-        network = checkpoints.load_network(out / "model.safetensors").to(processes.device)
-        return Run(network, records.read(out / "record.json"))
+        return _finished(folder, network, processes.device)
+    begin = time.perf_counter()
+    provenance = records.provenance(processes.device)
     devices = [processes.device] if processes.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        return _Training(recipe, folder, processes, progress, callback).run()
+        run = prepare(recipe, network, data, folder, processes)
+        training = _Training(run, folder, processes, progress, callback, begin)
+        averaged = [run.average.module] if run.average else []
+        with counting_unconverged(run.network, *averaged):
+            record = training.run(provenance)
+        return Run(_hand_over(run), record)
+
+
+def _finished(folder: Folder, network: ImplicitNetwork | None, device: torch.device) -> Run:
+    """A run that was finished before, from its files."""
+    trained = checkpoints.load_network(folder.out / "model.safetensors", network)
+    return Run(trained.to(device), records.read(folder.out / "record.json"))
+
+
+def _hand_over(run: Prepared) -> ImplicitNetwork:
+    """The network that was tested, in eval mode, with the solver that it was tested with."""
+    network = run.network
+    if run.average:
+        if run.recipe.network != OWN:
+            network = run.average.module
+        else:  # the caller holds the network, not its average
+            network.load_state_dict(run.average.module.state_dict())
+    network.solver = run.recipe.evaluation or network.solver
+    return network.eval()
 
 
 class _Training:
     """A run under way."""
 
-    def __init__(self, recipe: Recipe, folder, processes, progress: bool, callback) -> None:
-        self.begin, self.before = time.perf_counter(), 0.0
-        self.recipe, self.folder, self.processes = recipe, folder, processes
-        self.progress, self.callback = progress and processes.rank == 0, callback
-        self.device = device = processes.device
-        self.provenance = records.provenance(device)
-        everything = data.load(recipe.dataset)
-        kept, held = data.hold_out(everything.labels, recipe.held_out)
-        self.held = everything[held].to(device) if len(held) else None
-        kept = _first_of_each_class(everything.labels, kept, recipe.images) if recipe.images else kept
-        self.images = everything[kept].to(device)
-        self.test = data.load(recipe.dataset, "test").to(device)
-        self.classes = data.same_classes(everything, self.test)
-        self.batches = Batches(
-            self.images,
-            recipe.batch,
-            seed=recipe.seed,
-            augmentation=recipe.augmentation,
-            drop_last=recipe.drop_last,
-            rank=processes.rank,
-            world=processes.world,
-        )
-        if recipe.norm == "rescaling" and processes.world > 1:
-            raise ValueError(
-                "norm='rescaling' looks at the images of one process; train with one, or choose another norm"
-            )
-        torch.manual_seed(_seed(recipe.seed, WEIGHTS))
-        rule = {} if recipe.explicit else {"gradient": recipe.rule}
-        self.network = build(recipe.network, **recipe.arguments, **rule, solver=recipe.solver)
-        if not recipe.dropout:
-            checkpoints.drop_nothing(self.network)
-        self.network.to(device, torch.float64 if recipe.precision == "float64" else torch.float32)
-        if recipe.channels_last:
-            self.network.to(memory_format=torch.channels_last)
-        if len(everything.classes) > 10:
-            raise ValueError(f"the networks tell ten classes apart, but {recipe.dataset} has {len(everything.classes)}")
-        self.network.Q[0](as_input(self.test.images[:1], self.network))  # refuses images of another shape
-        self.optimiser = optimiser(recipe, self.network)
-        self.average = (
-            AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)) if recipe.average else None
-        )
-        self.rows: list[dict] = []
-        self.resumed: list[int] = []
-        if folder and folder.state:
-            self._restore(*folder.state)
-        if not processes.agree(len(self.rows)):
-            raise RuntimeError(
-                "the processes do not see the same state of the run; resume with a folder that all of them share"
-            )
-        if recipe.compile:
-            torch.compiler.reset()  # what an earlier run has compiled counts towards a limit
-            for part in (self.network.Q, self.network.R, self.network.S):
-                part.compile()
-        self.model = processes.wrap(self.network)
+    def __init__(
+        self,
+        run: Prepared,
+        folder: Folder | None,
+        processes: Processes,
+        progress: bool,
+        callback: Callable[[dict, ImplicitNetwork], None] | None,
+        begin: float,
+    ) -> None:
+        self.prepared, self.recipe, self.network = run, run.recipe, run.network
+        self.folder, self.processes, self.device = folder, processes, processes.device
+        self.leads = processes.rank == 0
+        self.progress, self.callback = progress and self.leads, callback
+        self.begin = begin
 
-    def run(self) -> Run:
-        recipe = self.recipe
-        for epoch in range(len(self.rows), recipe.epochs):
-            row = self._epoch(epoch)
-            self.rows.append(row)
+    def run(self, provenance: dict) -> records.Record:
+        """All epochs that are left, and the test."""
+        run = self.prepared
+        self._say(*run.data.notes)
+        for epoch in range(len(run.rows), self.recipe.epochs):
+            run.rows.append(self._epoch(epoch))
             if self.folder:
                 self._save(epoch)
-        tested = self.average.module if self.average else self.network
+        tested = run.average.module if run.average else run.network
         with _uncompiled():
             self._reestimate(tested)
             result = self._result(tested)
-        record = records.Record(
-            config=recipe.to_json(),
-            seed=recipe.seed,
-            **self.provenance,
-            parameters=sum(parameter.numel() for parameter in tested.parameters()),
-            processes=self.processes.world,
-            resumed_after=self.resumed,
-            epochs=self.rows,
-            result=result,
-        )
-        tested.solver = recipe.evaluation or tested.solver
+        record = self._record(tested, provenance, result)
+        self._say(*_unconverged(result))
         if self.folder:
-            self.folder.finish(tested, recipe, record, self.classes)
-        return Run(tested.eval(), record)
+            self.folder.finish(tested, record, classes=run.data.test.classes, build=run.data.build)
+        return record
 
     def _epoch(self, epoch: int) -> dict:
-        recipe, network = self.recipe, self.network
-        torch.manual_seed(_seed(recipe.seed, DROPOUT, epoch, self.processes.rank))
+        """Train on every image once, and look at the network; the row of the epoch."""
+        begin = time.perf_counter()
+        row = self._train_epoch(epoch)
+        trained = time.perf_counter()
+        with _uncompiled():
+            images = self.prepared.data
+            row |= probes.look(self.network, self.recipe, images.images, images.held, images.test)
+        row["seconds"] = {"training": trained - begin, "rest": time.perf_counter() - trained}
+        if self.callback:
+            self.network.eval()
+            self.callback(row, self.network)
+        if self.progress:
+            tqdm.write(probes.in_a_line(row))
+        return row
+
+    def _train_epoch(self, epoch: int) -> dict:
+        """The steps of an epoch, and what they showed."""
+        torch.manual_seed(generator(self.recipe.seed, DROPOUT, epoch, self.processes.rank).initial_seed())
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         meter = Meter(epoch + 1)
-        network.train()
-        network.last = None
-        steps = len(self.batches)
-        quiet = None if self.progress else True  # None: no bar where nobody sees it move
-        bar = tqdm(total=steps, desc=f"epoch {epoch + 1}/{recipe.epochs}", disable=quiet, leave=False)
-        begin = time.perf_counter()
-        with tally() as count, bar, warnings.catch_warnings():
+        self.network.train()
+        self.network.last = None
+        with tally() as count, warnings.catch_warnings():
             # an exact rule that may fail does so often; the row has the largest residual
             warnings.filterwarnings("ignore", r".* left .* unsolved after", RuntimeWarning)
-            for batch, (images, labels, whole) in enumerate(self.batches.epoch(epoch)):
-                rate = recipe.rate(epoch * steps + batch, recipe.epochs * steps, steps)
-                self.optimiser.set_rate(rate)
-                fits = True
-                try:
-                    self._step(images, labels, whole, meter)
-                except torch.OutOfMemoryError:
-                    fits = False  # what the step holds is freed when this block is left
-                except (FloatingPointError, RuntimeError) as error:
-                    raise meter.located(error, batch) from error
-                if not fits:
-                    raise torch.OutOfMemoryError(self._too_large(images, labels))
-                if self.average and epoch * steps + batch >= 0.8 * recipe.epochs * steps:
-                    self.average.update_parameters(network)
-                bar.update()
-                if self.progress and batch % 20 == 0:
-                    bar.set_postfix_str(f"loss {meter.latest():.3f}", refresh=False)
+            rate = self._steps(epoch, meter)
             row = {"epoch": epoch + 1, "lr": rate, **meter.row(self.processes.add_up, self.processes.take_largest)}
-        if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+        # one read of the device an epoch; the loss of the last step is that of the weights before it
+        if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
             raise FloatingPointError(f"after the last batch of epoch {epoch + 1} the weights are not finite; {REMEDY}")
         row["products"] = count.products
         row["adjoint_residual"] = max(count.residuals, default=None)
-        row["peak_memory"] = _peak_memory(self.device)
-        trained = time.perf_counter()
-        with _uncompiled():
-            row |= self._looked_at(network)
-        row["seconds"] = {"training": trained - begin, "rest": time.perf_counter() - trained}
-        if self.callback:
-            network.eval()
-            self.callback(row, network)
-        if self.progress:
-            tqdm.write(_line(row))
+        row["peak_memory"] = probes.peak_memory(self.device)
         return row
 
+    def _steps(self, epoch: int, meter: Meter) -> float:
+        """The steps of an epoch; the learning rate of the last one."""
+        recipe, batches, average = self.recipe, self.prepared.batches, self.prepared.average
+        steps = len(batches)
+        total = recipe.epochs * steps
+        quiet = None if self.progress else True  # None: no bar where nobody sees it move
+        rate = recipe.lr
+        with tqdm(total=steps, desc=f"epoch {epoch + 1}/{recipe.epochs}", disable=quiet, leave=False) as bar:
+            for batch, (images, labels, whole) in enumerate(batches.epoch(epoch)):
+                rate = recipe.rate(epoch * steps + batch, total, steps)
+                self.prepared.optimiser.set_rate(rate)
+                self._step_or_say_where(images, labels, whole, meter, batch)
+                if average and epoch * steps + batch >= AVERAGED * total:
+                    average.update_parameters(self.network)
+                bar.update()
+                if self.progress and batch % 20 == 0:  # reading the loss waits for the GPU
+                    bar.set_postfix_str(f"loss {meter.latest():.3f}", refresh=False)
+        return rate
+
+    def _step_or_say_where(self, images: Tensor, labels: Tensor, whole: int, meter: Meter, batch: int) -> None:
+        fits = True
+        try:
+            self._step(images, labels, whole, meter)
+        except torch.OutOfMemoryError:
+            fits = False  # what the step holds is freed when this block is left
+        except (FloatingPointError, RuntimeError) as error:
+            raise meter.located(error, batch) from error
+        if not fits:
+            raise torch.OutOfMemoryError(self._too_large(images, labels))
+
     def _step(self, images: Tensor, labels: Tensor, whole: int, meter: Meter) -> None:
-        network = self.network
-        self.optimiser.zero_grad()
+        network, optimiser = self.network, self.prepared.optimiser
+        optimiser.zero_grad()
         with self._autocast():
-            logits = self.model(as_input(images, network))
+            logits = self.prepared.model(as_input(images, network))
             each = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing, reduction="sum")
         # DistributedDataParallel takes the mean over the processes of what are parts of one sum
         (each * (self.processes.world / whole)).backward()
-        self.optimiser.step()
+        optimiser.step()
         meter.add(each, logits, labels, network)
 
-    def _autocast(self):
+    def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
 
     def _too_large(self, images: Tensor, labels: Tensor) -> str:
@@ -268,7 +268,7 @@ class _Training:
             return f"{what}; give --batch a smaller number"
         size = len(labels)
         while size := size // 2:
-            self.optimiser.zero_grad()
+            self.prepared.optimiser.zero_grad()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             try:
@@ -278,89 +278,60 @@ class _Training:
                 pass
         return f"{what}; not even one image fits"
 
-    def _looked_at(self, network: ImplicitNetwork) -> dict:
-        """What is measured after an epoch, in eval mode."""
-        recipe, row = self.recipe, {}
-        if self.held is not None:
-            held = evaluate(network, self.held, solver=recipe.evaluation)
-            row |= {"validation_loss": held.loss, "validation_accuracy": held.accuracy}
-        if recipe.watch_test:
-            row["test_accuracy"] = evaluate(network, self.test, solver=recipe.evaluation).accuracy
-            naive = evaluate(network, self.test, solver=recipe.evaluation, training_mode=True)
-            row["test_accuracy_training_mode"] = naive.accuracy
-        if recipe.probe and not recipe.explicit:
-            row |= self._probed(network)
-        return row
-
-    def _probed(self, network: ImplicitNetwork) -> dict:
-        """The Lipschitz constant of T at u*, its estimate from one direction, and the rules' cosines."""
-        probe = (self.images if self.held is None else self.held)[: self.recipe.probe]
-        network.eval()
-        solver, network.solver = network.solver, self.recipe.evaluation or network.solver
-        row = {"gamma": None, "gamma_one_direction": None}
-        try:
-            d = as_input(probe.images, network)
-            with full_precision():
-                u, T = network.solve(d).u, network.operator(d)
-                radius = max(1e-3, 1e-4 * torch.linalg.vector_norm(u).item())  # well above the rounding of u
-                one = lipschitz_estimate(T, u, radius=radius)
-                row = {"gamma": contraction_factor(T, u, tol=1e-2), "gamma_one_direction": one}
-                if self.recipe.compare:
-                    found = bench.compare(network, d, probe.labels, F.cross_entropy, reference=PROBE_REFERENCE)
-                    row["cosines"] = {bench.name(each.rule): each.cosine for each in found.rows}
-        except (FloatingPointError, RuntimeError, ValueError) as error:
-            row["probe_error"] = str(error)  # no fixed point, or one at which I − J cannot be solved with
-        finally:
-            network.solver = solver
-        return row
-
     def _reestimate(self, network: ImplicitNetwork) -> None:
-        count = min(self.recipe.reestimate, len(self.images))
-        if count:
-            solver, network.solver = network.solver, self.recipe.evaluation or network.solver
-            index = torch.randperm(len(self.images), generator=generator(self.recipe.seed, STATISTICS))[:count].to(
-                self.device
-            )
-            parts = index.split(max(self.recipe.batch, 100))
-            reestimate(network, (as_input(self.images.images[part], network) for part in parts))
-            network.solver = solver
+        """Measure the statistics of batch normalisation anew, on at most as many images as there are."""
+        recipe, images = self.recipe, self.prepared.data.images
+        count = min(recipe.reestimate, len(images))
+        if not count:
+            return
+        index = torch.randperm(len(images), generator=generator(recipe.seed, STATISTICS))[:count].to(self.device)
+        parts = index.split(max(recipe.batch, 100))  # statistics of fewer images are too noisy to average
+        with network.using(solver=recipe.evaluation):
+            reestimate(network, (as_input(images.images[part], network) for part in parts))
 
     def _result(self, network: ImplicitNetwork) -> dict:
-        recipe = self.recipe
-        final = evaluate(network, self.test, solver=recipe.evaluation)
-        result = {"test_accuracy": final.accuracy, "test_loss": final.loss, "test_images": len(self.test)}
-        result |= {"residual_worst": final.residual, "steps_mean": final.steps, "unconverged_images": final.unconverged}
-        if self.held is not None:
-            held = evaluate(network, self.held, solver=recipe.evaluation)
-            result |= {"validation_accuracy": held.accuracy, "validation_loss": held.loss}
-        images = as_input(self.images.images[: recipe.batch], network)
+        data = self.prepared.data
+        result = probes.measure(network, self.recipe, data.held, data.test)
+        images = as_input(data.images.images[: self.recipe.batch], network)
         with self._autocast():
-            result["saved_bytes"] = _saved(network, images)
-        result["seconds"] = self.before + time.perf_counter() - self.begin
-        return result
+            result["saved_bytes"] = probes.saved_bytes(network, images)
+        return result | {"seconds": self._elapsed()}
+
+    def _record(self, tested: ImplicitNetwork, provenance: dict, result: dict) -> records.Record:
+        own = {"own": {"solver": repr(tested.solver), "gradient": repr(tested.gradient)}}
+        gave_way = self.prepared.gave_way
+        return records.Record(
+            config=self.recipe.to_json(),
+            seed=self.recipe.seed,
+            **provenance,
+            parameters=sum(parameter.numel() for parameter in tested.parameters()),
+            processes=self.processes.world,
+            resumed_after=self.prepared.resumed,
+            **(own if self.recipe.network == OWN else {}),
+            **({"gave_way": gave_way} if gave_way else {}),
+            epochs=self.prepared.rows,
+            result=result,
+        )
 
     def _save(self, epoch: int) -> None:
-        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        run = self.prepared
+        tensors = {f"network.{name}": tensor for name, tensor in run.network.state_dict().items()}
         scalars = {}
-        for name, value in self.optimiser.state().items():
+        for name, value in run.optimiser.state().items():
             (tensors if isinstance(value, Tensor) else scalars)[f"optimiser.{name}"] = value
-        if self.average:
-            tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
-        elapsed = self.before + time.perf_counter() - self.begin
-        state = {"rows": self.rows, "resumed": self.resumed, "scalars": scalars, "seconds": elapsed}
+        if run.average:
+            tensors |= {f"average.{name}": tensor for name, tensor in run.average.state_dict().items()}
+        state = {"rows": run.rows, "resumed": run.resumed, "scalars": scalars, "seconds": self._elapsed()}
         self.folder.save(epoch + 1, tensors, state)
 
-    def _restore(self, path: Path, tensors: dict[str, Tensor], state: dict) -> None:
-        def part(prefix: str) -> dict:
-            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    def _elapsed(self) -> float:
+        """Seconds of the run, those before it was resumed included."""
+        return self.prepared.before + time.perf_counter() - self.begin
 
-        checkpoints.restore(self.network, part("network."), path)
-        scalars = {name.removeprefix("optimiser."): value for name, value in state["scalars"].items()}
-        self.optimiser.load(part("optimiser.") | scalars)
-        if self.average:
-            checkpoints.restore(self.average, part("average."), path)
-        self.rows, self.before = state["rows"], state["seconds"]
-        self.resumed = [*state["resumed"], len(self.rows)]
+    def _say(self, *lines: str) -> None:
+        """Print lines, once for all processes, and above the bar."""
+        for line in lines if self.leads else ():
+            tqdm.write(line)
 
 
 def _uncompiled():
@@ -369,48 +340,12 @@ def _uncompiled():
     return torch.compiler.set_stance("force_eager")
 
 
-def _first_of_each_class(labels: Tensor, kept: Tensor, count: int) -> Tensor:
-    """The first of the positions `kept`, about as many of each class, `count` together."""
-    if count > len(kept):
-        raise ValueError(f"images must be at most the {len(kept)} training images that are not held out, got {count}")
-    label = labels[kept]
-    place = torch.zeros_like(kept)
-    for number in label.unique():
-        mine = label == number
-        place[mine] = torch.arange(int(mine.sum()))
-    return kept[place.argsort(stable=True)[:count]].sort().values
-
-
-def _saved(network: ImplicitNetwork, images: Tensor) -> int:
-    """Bytes that a training step keeps for its backward pass, on top of the images, parameters and buffers."""
-    network.train()
-    with buffers_kept(network), bench.saved_bytes([images, *network.parameters(), *network.buffers()]) as saved:
-        network(images)
-    return saved.total
-
-
-def _peak_memory(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def _line(row: dict) -> str:
-    """An epoch in a line."""
-    text = f"epoch {row['epoch']:3d}  loss {row['loss']:.4f}  accuracy {100 * row['accuracy']:6.2f}%"
-    if "validation_accuracy" in row:
-        text += f"  held out {100 * row['validation_accuracy']:6.2f}%"
-    if row.get("steps_mean") is not None:
-        text += f"  steps {row['steps_mean']:5.1f}  residual {row['residual_worst']:.1e}"
-    if row.get("gamma") is not None:
-        text += f"  γ {row['gamma']:.2f}"
-    return f"{text}  {row['seconds']['training']:.1f} s"
-
-
-def _seed(*key: int) -> int:
-    return generator(*key).initial_seed()
+def _unconverged(result: dict) -> tuple[str, ...]:
+    """A line, if there are test images whose iteration did not meet the tolerance."""
+    if not result["unconverged_images"]:
+        return ()
+    return (
+        f"{result['unconverged_images']:,} of the {result['test_images']:,} test images did not meet the solver's tolerance (the "
+        f"worst residual is {result['residual_worst']:.1e}); --evaluation names another solver, with more steps or another "
+        "tolerance",
+    )

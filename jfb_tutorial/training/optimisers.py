@@ -62,12 +62,12 @@ class Together:
 
     def state(self) -> dict[str, Tensor | float]:
         """What they remember, by names that `load` understands."""
-        found = {}
+        state: dict[str, Tensor | float] = {}
         for which, optimiser in enumerate(self.optimisers):
             prefix = f"{which}." if which else ""  # a run with one optimiser has the names it always had
-            for index, state in optimiser.state_dict()["state"].items():
-                found |= {f"{prefix}{index}.{name}": value for name, value in state.items()}
-        return found
+            for index, values in optimiser.state_dict()["state"].items():
+                state |= {f"{prefix}{index}.{name}": value for name, value in values.items()}
+        return state
 
     def load(self, state: dict[str, Tensor | float]) -> None:
         """Remember again what `state` told."""
@@ -81,7 +81,11 @@ class Together:
 
 
 def optimiser(recipe: Recipe, network: ImplicitNetwork) -> Together:
-    """What the recipe trains the network with."""
+    """What the recipe trains the network with.
+
+    Raises:
+        ValueError: "muon" for a network whose Q has no convolutions.
+    """
     settings = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
     nesterov = {"momentum": 0.9, "nesterov": True}
     parameters = list(network.parameters())
@@ -93,7 +97,11 @@ def optimiser(recipe: Recipe, network: ImplicitNetwork) -> Together:
         case "adamw":
             return Together(torch.optim.AdamW(_groups(parameters, recipe), **settings))
     # on R a step that turns all its directions equally would stretch what the solver has to contract
-    theirs = [weight for weight in network.Q.parameters() if weight.ndim == 4]
+    theirs = (
+        [weight for weight in network.Q.parameters() if weight.ndim == 4] if isinstance(network.Q, nn.Module) else []
+    )
+    if not theirs:
+        raise ValueError("optimiser 'muon' is for the convolutions of Q, and this Q has none; take sgd or adam")
     rest = [parameter for parameter in parameters if not any(parameter is weight for weight in theirs)]
     muon = ConvolutionMuon(theirs, **nesterov, weight_decay=MUON_DECAY * recipe.weight_decay)
     muon.param_groups[0]["scale"] = MUON_RATE

@@ -1,0 +1,154 @@
+"""Options: fields of a recipe that carry what the command line says of them, how their text is read, and their check."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import field
+from typing import Any
+
+from .._checks import choice, flag, integer, positive
+
+__all__ = ["call", "count", "fraction", "number", "one_of", "option", "parse", "switch"]
+
+Reader = Callable[[str, str], Any]
+"""From an option's name and its text on the command line to its value."""
+Check = Callable[[str, Any], Any]
+"""From an option's name and its value to the value that stands in the recipe; raises TypeError or ValueError."""
+
+
+def option(default: Any, help: str, *, parse: Reader | None, check: Check) -> Any:
+    """A field of a dataclass.
+
+    Args:
+        default: its value where none is given.
+        help: what the command line says of it.
+        parse: how its text is read; None for what is on or off.
+        check: what its value has to be.
+    """
+    return field(default=default, metadata={"help": help, "parse": parse, "check": check})
+
+
+def switch(default: bool, help: str) -> Any:
+    """On or off."""
+    return option(default, help, parse=None, check=flag)
+
+
+def count(default: int, help: str, *, least: int = 0) -> Any:
+    """A whole number of at least `least`."""
+    return option(
+        default,
+        help,
+        parse=read_integer,
+        check=lambda name, value: integer(name, value, least, f"{least} is the least that makes sense"),
+    )
+
+
+def number(default: float | None, help: str, *, check: Check) -> Any:
+    """A number, with a check of its own."""
+    return option(default, help, parse=read_number, check=check)
+
+
+def fraction(default: float, help: str, *, below: float = float("inf")) -> Any:
+    """A number from 0 on, and below `below`."""
+
+    def check(name: str, value: float) -> float:
+        if not 0 <= value < below:
+            bound = "" if below == float("inf") else f" and below {below:g}"
+            raise ValueError(f"{name} must be at least 0{bound}, got {value}")
+        return value
+
+    return number(default, help, check=check)
+
+
+def one_of(default: str, help: str, valid: Iterable[str]) -> Any:
+    """One of a few names."""
+    names = tuple(valid)
+    return option(default, help, parse=read_text, check=lambda name, value: choice(name, value, names))
+
+
+def call(default: Callable | None, help: str, known: Mapping[str, Callable], *, optional: bool = False) -> Any:
+    """An object of one of the classes `known`, in Python also given as its code; with `optional`, None too."""
+
+    def check(name: str, value: Any) -> Any:
+        if isinstance(value, str):  # records and checkpoints hold rules and solvers as code
+            return parse(name, value, known)
+        if not isinstance(value, tuple(known.values())) and not (optional and value is None):  # type: ignore[arg-type]
+            raise TypeError(f"{name} must be one of {', '.join(known)}, with (), got {value!r}")
+        return value
+
+    return option(default, help, parse=lambda name, text: parse(name, text, known), check=check)
+
+
+def positive_or_error(remedy: str) -> Check:
+    """The check of a number above 0; `remedy` says what is usual. An integer stays one, as old records have it."""
+
+    def check(name: str, value: Any) -> Any:
+        positive(name, value, remedy)
+        return value
+
+    return check
+
+
+def unchecked(name: str, value: Any) -> Any:
+    """For a value that whoever uses it checks."""
+    return value
+
+
+def parse(name: str, text: str, known: Mapping[str, Callable]) -> Any:
+    """What `text` makes, the name of a class of `known` with or without literal arguments: "JFB", "NeumannSeries(terms=6)".
+
+    Raises:
+        ValueError: it is no such thing; the nearest name is offered.
+        TypeError: the class does not take these arguments.
+    """
+    try:
+        spelt, positional, named = _call_in(text)
+    except (SyntaxError, ValueError):
+        raise ValueError(
+            f"{name} must be a name, with arguments if need be, such as {next(iter(known))}(), got {text!r}"
+        ) from None
+    lower = {key.lower(): key for key in known}
+    build = known[lower.get(spelt.lower()) or choice(name, spelt, known)]
+    try:
+        return build(*positional, **named)
+    except TypeError as error:
+        raise TypeError(f"{name} {text!r}: {error}") from None
+
+
+def _call_in(text: str) -> tuple[str, list[Any], dict[str, Any]]:
+    """The name and the literal arguments of a call, which is not made; ValueError or SyntaxError if it is none."""
+    tree = ast.parse(text.strip(), mode="eval").body
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    if isinstance(tree, ast.Call):
+        positional = [ast.literal_eval(argument) for argument in tree.args]
+        for keyword in tree.keywords:
+            if keyword.arg is None:
+                raise ValueError("** is no literal argument")
+            named[keyword.arg] = ast.literal_eval(keyword.value)
+        tree = tree.func
+    if not isinstance(tree, ast.Name):
+        raise ValueError("not a name")
+    return tree.id, positional, named
+
+
+def read_text(name: str, text: str) -> str:
+    """The text itself."""
+    return text
+
+
+def read_integer(name: str, text: str) -> int:
+    """A whole number; ValueError if it is none."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{name} must be an integer, got {text!r}") from None
+
+
+def read_number(name: str, text: str) -> float:
+    """A number; ValueError if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a number, got {text!r}") from None

@@ -1,0 +1,321 @@
+"""What a run needs before its first step: the data, the network, the optimiser, and the state of a run that it goes on with.
+
+Each is a function. What can be refused is refused before anything is built.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..architectures import build
+from ..gradients import JFB
+from ..network import ImplicitNetwork
+from . import checkpoints, data
+from .batches import WEIGHTS, Batches, generator
+from .evaluation import as_input, counting_unconverged
+from .folder import Folder
+from .optimisers import Together, optimiser
+from .own_data import as_images
+from .processes import Processes
+from .recipes import OWN, RULES, SOLVERS, Recipe
+
+__all__ = ["Prepared", "TrainingData", "prepare", "prepare_data", "settle"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """The images of a run, on its device.
+
+    Attributes:
+        images: those to train on.
+        held: those held out; None if there are none.
+        test: those to test on.
+        build: keywords of `architectures.build` for what an architecture has otherwise: `classes`, `channels`, `size`.
+        notes: a line for each thing that was done to the images, or to the recipe for their sake.
+    """
+
+    images: data.Images
+    held: data.Images | None
+    test: data.Images
+    build: dict[str, int]
+    notes: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class Prepared:
+    """A run, ready for its next epoch.
+
+    Attributes:
+        recipe: what it is trained with.
+        data: its images.
+        batches: those of an epoch.
+        network: what is trained.
+        model: the same, its gradients added up over the processes.
+        optimiser: what trains it.
+        average: the averaged weights; None if there are none.
+        rows: of the epochs that are finished.
+        resumed: after which epochs the run was resumed.
+        before: seconds that the run has taken until now.
+        gave_way: the proposals of a preset that gave way to the data, as they were.
+    """
+
+    recipe: Recipe
+    data: TrainingData
+    batches: Batches
+    network: ImplicitNetwork
+    model: nn.Module
+    optimiser: Together
+    average: AveragedModel | None
+    rows: list[dict] = field(default_factory=list)
+    resumed: list[int] = field(default_factory=list)
+    before: float = 0.0
+    gave_way: dict[str, int] = field(default_factory=dict)
+
+
+def settle(recipe: Recipe, network: ImplicitNetwork | None) -> Recipe:
+    """The recipe as it is for a network of the caller's, if there is one.
+
+    Its solver and its rule are the network's own unless the recipe has others; a recipe with the rule JFB(), the default,
+    has none.
+
+    Raises:
+        TypeError, ValueError: network is no ImplicitNetwork, or is missing, or the recipe changes what only our
+            architectures have.
+    """
+    if network is None:
+        if recipe.network == OWN:
+            raise ValueError(f"network={OWN!r} stands for a network of yours; give it, train(recipe, network=…)")
+        return recipe
+    if not isinstance(network, ImplicitNetwork):
+        raise TypeError(
+            f"network must be an ImplicitNetwork, got {type(network).__name__}; ImplicitNetwork(Q, R, S) is one"
+        )
+    for name, default in {"batch_norm": True, "explicit": False, "norm": "fixed-point", "gamma": None}.items():
+        if getattr(recipe, name) != default:
+            raise ValueError(f"{name} is about this package's architectures; leave it out, and build your network so")
+    changes: dict[str, Any] = {"network": OWN}
+    if recipe.rule == JFB() and isinstance(network.gradient, tuple(RULES.values())):
+        changes["rule"] = network.gradient
+    if recipe.solver is None and isinstance(network.solver, tuple(SOLVERS.values())):
+        changes["solver"] = network.solver
+    return recipe.replace(**changes)
+
+
+def prepare(
+    recipe: Recipe, network: ImplicitNetwork | None, own_data: Any, folder: Folder | None, processes: Processes
+) -> Prepared:
+    """A run, from its recipe; from its last checkpoint if the folder has one.
+
+    Args:
+        recipe: as `settle` gives it.
+        network: the caller's; by default it is built.
+        own_data: the caller's; by default they are loaded.
+        folder: where the run is, if anywhere.
+        processes: those that share it.
+
+    Raises:
+        See `loop.train`.
+    """
+    _check_processes(recipe, processes)
+    asked = recipe
+    recipe, images = prepare_data(asked, own_data, processes.device)
+    gave_way = _given_way(asked, recipe)
+    if folder:
+        folder.recipe, folder.gave_way = recipe, gave_way
+    batches = _prepare_batches(recipe, images.images, processes)
+    network = _prepare_network(recipe, network, images.build, processes.device)
+    _check_images(network, recipe, images.test)
+    trainer, average = optimiser(recipe, network), _prepare_average(recipe, network)
+    run = Prepared(recipe, images, batches, network, network, trainer, average, gave_way=gave_way)
+    if folder and folder.state:
+        _restore(run, *folder.state)
+    if not processes.agree(len(run.rows)):
+        raise RuntimeError(
+            "the processes do not see the same state of the run; resume with a folder that all of them share"
+        )
+    if recipe.compile:
+        _compile(network)
+    run.model = processes.wrap(network)
+    return run
+
+
+def prepare_data(recipe: Recipe, own_data: Any, device: torch.device) -> tuple[Recipe, TrainingData]:
+    """The images of a run, and the recipe with its proposals lowered to what they allow.
+
+    Raises:
+        FileNotFoundError, TypeError, ValueError: data are missing, damaged, or do not fit the recipe.
+    """
+    everything, test = _load(recipe) if own_data is None else as_images(recipe.dataset, own_data)
+    data.same_classes(everything, test)
+    fitted, lines = _fit(recipe, everything)
+    used, held = data.hold_out(everything.labels, fitted.held_out)
+    if fitted.images:
+        used = _first_of_each_class(everything.labels, used, fitted.images)
+    adapts = own_data is not None or recipe.dataset not in data.DATASETS
+    return fitted, TrainingData(
+        everything[used].to(device),
+        everything[held].to(device) if len(held) else None,
+        test.to(device),
+        {} if fitted.network == OWN else _adaptation(fitted.network, everything, shape=adapts),
+        (*everything.notes, *test.notes, *lines),
+    )
+
+
+def _load(recipe: Recipe) -> tuple[data.Images, data.Images]:
+    """The two splits; the images of a folder in the size that the network takes, and both in colours if one has them."""
+    name = recipe.dataset
+    if name in data.DATASETS:
+        return data.load(name), data.load(name, "test")
+    size = None if recipe.network == OWN else _image_shape(recipe.network)[-1]
+    train = data.load(name, size=size)
+    return train, data.load(name, "test", size=size, channels=train.images.shape[1])
+
+
+def _image_shape(network: str) -> tuple[int, ...]:
+    """`(channels, height, width)` of the images that an architecture takes unless it is told otherwise."""
+    with torch.device("meta"):  # no weights, and no random numbers
+        return tuple(build(network).Q[0].shape)
+
+
+def _adaptation(network: str, images: data.Images, *, shape: bool) -> dict[str, int]:
+    """Keywords of `build` for what the images have otherwise than the architecture; with `shape`, also their channels and size.
+
+    Only what differs: networks of the published data sets are built as they always were.
+    """
+    changes = {"classes": len(images.classes)} if len(images.classes) != 10 else {}
+    if shape:
+        channels, _, side = _image_shape(network)
+        has_channels, _, has_side = images.images.shape[1:]
+        changes |= {"channels": has_channels} if has_channels != channels else {}
+        changes |= {"size": has_side} if has_side != side else {}
+    return changes
+
+
+def _fit(recipe: Recipe, images: data.Images) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe with its proposals lowered to a small data set, and a line for each that was."""
+    least = len(images.labels.unique())  # one a class, on either side of what is held out
+    settings: dict[str, int] = {}
+
+    def lower(name: str, most: int) -> int:
+        value = getattr(recipe, name)
+        if name in recipe.proposals and value > most:
+            settings[name] = value = most
+        return value
+
+    rest = len(images) - lower("held_out", max(0, len(images) - least))
+    used = lower("images", rest) or rest
+    lower("reestimate", rest)
+    lower("batch", used)
+    lines = tuple(
+        f"{name}: the preset's {getattr(recipe, name)} gives way to {value}, since {images.name} has {len(images)} training "
+        f"images, {used} of them in use; --{name.replace('_', '-')} sets it"
+        for name, value in settings.items()
+    )
+    return (recipe.give_way(**settings) if settings else recipe), lines
+
+
+def _given_way(asked: Recipe, fitted: Recipe) -> dict[str, int]:
+    """The proposals that gave way, as they were."""
+    before, after = asked.to_json(), fitted.to_json()
+    return {name: before[name] for name in sorted(asked.proposals) if before[name] != after[name]}
+
+
+def _check_processes(recipe: Recipe, processes: Processes) -> None:
+    if recipe.norm == "rescaling" and processes.world > 1:
+        raise ValueError("norm='rescaling' looks at the images of one process; train with one, or choose another norm")
+
+
+def _first_of_each_class(labels: Tensor, positions: Tensor, count: int) -> Tensor:
+    """The first of the positions, about as many of each class, `count` together."""
+    if count > len(positions):
+        raise ValueError(
+            f"images must be at most the {len(positions)} training images that are not held out, got {count}"
+        )
+    label = labels.cpu()[positions]
+    place = torch.zeros_like(positions)
+    for number in label.unique():
+        mine = label == number
+        place[mine] = torch.arange(int(mine.sum()))
+    return positions[place.argsort(stable=True)[:count]].sort().values
+
+
+def _prepare_batches(recipe: Recipe, images: data.Images, processes: Processes) -> Batches:
+    return Batches(
+        images,
+        recipe.batch,
+        seed=recipe.seed,
+        augmentation=recipe.augmentation,
+        drop_last=recipe.drop_last,
+        rank=processes.rank,
+        world=processes.world,
+    )
+
+
+def _prepare_network(
+    recipe: Recipe, own: ImplicitNetwork | None, adaptation: dict[str, int], device: torch.device
+) -> ImplicitNetwork:
+    """The caller's network, or one with weights drawn from the recipe's seed; on the device, as the recipe wants it."""
+    torch.manual_seed(generator(recipe.seed, WEIGHTS).initial_seed())
+    if own is None:
+        rule = {} if recipe.explicit else {"gradient": recipe.rule}
+        network = build(recipe.network, **recipe.arguments, **rule, solver=recipe.solver, **adaptation)
+    else:
+        network = own
+        network.solver = recipe.solver or own.solver
+        network.gradient = own.gradient if recipe.rule == JFB() else recipe.rule
+    if not recipe.dropout:
+        checkpoints.drop_nothing(network)
+    network.to(device, torch.float64 if recipe.precision == "float64" else torch.float32)
+    if recipe.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+@torch.no_grad()
+def _check_images(network: ImplicitNetwork, recipe: Recipe, test: data.Images) -> None:
+    """Refuse images that the network does not take, before the first epoch."""
+    d = as_input(test.images[:2], network)
+    if recipe.network != OWN:
+        network.Q[0](d)  # the normalisation knows the shape
+        return
+    with network.using(mode="eval"), counting_unconverged(network):
+        try:
+            shape = tuple(network(d).shape)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise ValueError(f"network cannot take images of the shape {tuple(d.shape)}: {error}") from error
+    if len(shape) != 2 or shape[1] < len(test.classes):
+        raise ValueError(
+            f"network must map {len(d)} images to {len(d)} rows of logits, one for each of the {len(test.classes)} classes, got "
+            f"the shape {shape}; change S"
+        )
+
+
+def _prepare_average(recipe: Recipe, network: ImplicitNetwork) -> AveragedModel | None:
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)) if recipe.average else None
+
+
+def _restore(run: Prepared, path: Any, tensors: dict[str, Tensor], state: dict) -> None:
+    """Go on where a checkpoint stopped."""
+
+    def part(prefix: str) -> dict:
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+    checkpoints.restore(run.network, part("network."), path)
+    scalars = {name.removeprefix("optimiser."): value for name, value in state["scalars"].items()}
+    run.optimiser.load(part("optimiser.") | scalars)
+    if run.average:
+        checkpoints.restore(run.average, part("average."), path)
+    run.rows, run.before = state["rows"], state["seconds"]
+    run.resumed = [*state["resumed"], len(run.rows)]
+
+
+def _compile(network: ImplicitNetwork) -> None:
+    torch.compiler.reset()  # what an earlier run has compiled counts towards a limit
+    for part in (network.Q, network.R, network.S):
+        if isinstance(part, nn.Module):  # a caller's may be functions
+            part.compile()
