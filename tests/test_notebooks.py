@@ -7,17 +7,19 @@ import sys
 
 import nbformat
 import pytest
-from conftest import NOTEBOOKS, match
+from conftest import CHAPTERS, NOTEBOOKS, match
 
 from jfb_tutorial.pages.claims import MIME_TYPE
 
-pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+every_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
 
 def code_cells(path):
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
+@every_notebook
 def test_committed_executed_and_tidy(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
@@ -34,6 +36,7 @@ def test_committed_executed_and_tidy(path):
                 assert len(output.metadata["image/png"]["alt"]) >= 20
 
 
+@every_notebook
 def test_every_picture_has_a_printed_number(path):
     # pictures are not compared, but their words are: a drawing of data says a number of its curve
     for cell in code_cells(path):
@@ -44,6 +47,7 @@ def test_every_picture_has_a_printed_number(path):
             assert re.search(r'alt=.*f"', cell.source, re.DOTALL), "the number is to be computed, not typed"
 
 
+@every_chapter
 def test_claims_have_names_of_their_own_and_say_something(path):
     claims = [
         output.data[MIME_TYPE]
@@ -60,6 +64,7 @@ def test_claims_have_names_of_their_own_and_say_something(path):
         assert not any(check["holds"] for check in claim["dropped"]), claim["identifier"]
 
 
+@every_chapter
 def test_every_exercise_has_a_folded_solution_with_code_that_runs(path):
     text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
     exercises = re.findall(r":::\{exercise\}.*\n:label: (\S+)", text)
@@ -69,6 +74,7 @@ def test_every_exercise_has_a_folded_solution_with_code_that_runs(path):
     assert text.count("{solution-end}") == len(solutions)
 
 
+@every_notebook
 def test_nbval_sees_one_changed_digit(path, tmp_path):
     """Change the last digit of the first printed number, and the strict run fails in that cell alone."""
     notebook = nbformat.read(path, as_version=4)
@@ -83,8 +89,8 @@ def test_nbval_sees_one_changed_digit(path, tmp_path):
     notebook.cells = notebook.cells[: last + 1]
     changed = tmp_path / path.name
     nbformat.write(notebook, changed)
-    for folder in ("records", "timings"):  # what notebooks read from where they are
-        (tmp_path / folder).symlink_to(path.parent / folder)
+    for name in ("records", "timings", "runs.py"):  # what notebooks read from where they are
+        (tmp_path / name).symlink_to(path.parent / name)
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-q"]
     run = subprocess.run([*command, changed], capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 1, run.stdout
