@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from jfb_tutorial.architectures import build
 from jfb_tutorial.gradients import NeumannSeries
 from jfb_tutorial.solvers import FixedPointIteration
-from jfb_tutorial.training import checkpoints
+from jfb_tutorial.training import checkpoints, records
 from jfb_tutorial.training.checkpoints import load, load_network, restore, save, save_network, write
 from jfb_tutorial.training.recipes import recipe
 
@@ -117,6 +117,12 @@ def test_writing_replaces_whole_files_only(tmp_path, monkeypatch):
         write(tmp_path / "nowhere" / "file", b"new")
     with pytest.raises(OSError, match=r"Is the folder there"):
         write(path / "below a file", b"new")
+
+
+def test_what_is_not_finite_is_null_in_lists_too(tmp_path):
+    values = [float("nan"), 1.0, [float("inf")], {"x": (float("-inf"), 2)}]
+    records.save(tmp_path / "a.json", dict.fromkeys(records.KEYS, "") | {"epochs": [], "result": {"values": values}})
+    assert records.read(tmp_path / "a.json")["result"]["values"] == [None, 1.0, [None], {"x": [None, 2]}]
 
 
 FULL = """

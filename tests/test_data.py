@@ -367,6 +367,10 @@ def test_erasing_is_a_rectangle_within_the_image():
     assert 0.22 < float(area.max()) < 0.27
     assert float((heights / widths).max()) > 4
     assert float((heights / widths).min()) < 0.25
+    # the rectangles reach all four edges, and about as often the far ones as the near ones
+    edges = [int(mask[:, 0].any(dim=1).sum()), int(mask[:, -1].any(dim=1).sum())]
+    edges += [int(mask[:, :, 0].any(dim=1).sum()), int(mask[:, :, -1].any(dim=1).sum())]
+    assert min(edges) > 0.5 * max(edges) > 10
     assert not painted(Augmentation()).any()
 
 

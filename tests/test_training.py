@@ -385,7 +385,18 @@ def test_damaged_states_are_named(tmp_path):
     (tmp_path / "state.json").write_text(state)
     (tmp_path / ".model.safetensors.1.part").write_text("what a killed run left")
     train(small(), tmp_path, resume=True)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors", "record.json"}
+
+
+def test_only_the_latest_checkpoint_is_kept(tmp_path):
+    folders = []
+
+    def watch(row, network):
+        folders.append({path.name for path in tmp_path.iterdir()})
+
+    train(small(epochs=3, probe=0), tmp_path, callback=watch)
+    # a row is looked at before its epoch is saved
+    assert folders == [set(), *({f"checkpoint-000{n}.safetensors", "state.json"} for n in (1, 2))]
 
 
 def test_a_run_that_code_of_two_versions_made_is_old(tmp_path, monkeypatch):
