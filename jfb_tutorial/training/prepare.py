@@ -281,7 +281,7 @@ def _check_images(network: ImplicitNetwork, recipe: Recipe, test: data.Images) -
     """Refuse images that the network does not take, before the first epoch."""
     d = as_input(test.images[:2], network)
     if recipe.network != OWN:
-        network.Q[0](d)  # the normalisation knows the shape
+        network.Q[0](d[:1])  # the normalisation knows the shape
         return
     with network.using(mode="eval"), counting_unconverged(network):
         try:
