@@ -22,6 +22,7 @@ from jfb_tutorial.gradients import (
     PublishedCG,
     Unrolled,
     UnrolledPhantom,
+    implicit,
     tally,
 )
 from jfb_tutorial.network import ImplicitNetwork
@@ -114,7 +115,7 @@ def test_the_neumann_phantom_is_17(case, terms, damping):
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.2])
-@pytest.mark.parametrize(("steps", "damping"), [(1, 1.0), (1, 0.5), (2, 1.0), (4, 0.5)])
+@pytest.mark.parametrize(("steps", "damping"), [(1, 1.0), (1, 0.5), (2, 1.0), (4, 0.5), (3, 0.25)])
 def test_the_unrolled_phantom_is_16(case, steps, damping, shift):
     found, J, _ = case
     identity = torch.eye(len(J), dtype=J.dtype)
@@ -183,8 +184,8 @@ def test_the_value_is_T_of_u_star_or_the_last_iterate():
     u = found.u + 0.1
     for rule in (JFB(), ImplicitDifferentiation(), NeumannSeries(4, 0.7)):
         assert torch.equal(rule(found.T, u), found.T(u))
-    step = 0.5 * u + 0.5 * found.T(u)
-    assert torch.equal(UnrolledPhantom(2, 0.5)(found.T, u), 0.5 * step + 0.5 * found.T(step))
+    step = 0.75 * u + 0.25 * found.T(u)  # at λ = ½ nobody would see λ and 1 − λ change places
+    assert torch.equal(UnrolledPhantom(2, 0.25)(found.T, u), 0.75 * step + 0.25 * found.T(step))
     assert torch.equal(Unrolled(2)(found.T, u), found.T(found.T(torch.zeros_like(u))))
 
 
@@ -284,6 +285,29 @@ def test_single_precision_reaches_the_default_tolerance_or_its_own(solver, kind)
     close(gradient(ImplicitDifferentiation(solver), single).double(), exact, 1e-5)
     # a tolerance out of its reach is met as far as it goes
     close(gradient(ImplicitDifferentiation(solver, tol=1e-12), single).double(), exact, 1e-5)
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("solver", ["cg", "gmres", "bicgstab", "neumann"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_solved_in_single(dtype, solver, per_sample, monkeypatch):
+    dtypes = []
+    whole = implicit.solve
+
+    def noting(method, g, wJ, wJt, **settings):
+        dtypes.extend((g.dtype, wJ(g).dtype, wJt(g).dtype))
+        return whole(method, g, wJ, wJt, **settings)
+
+    monkeypatch.setattr(implicit, "solve", noting)
+    rates = torch.tensor([[0.5], [0.75]], dtype=dtype)  # exact in any precision, and so is every product
+    b = torch.ones(2, 3, dtype=dtype, requires_grad=True)
+    value = ImplicitDifferentiation(solver, tol=1e-4, per_sample=per_sample)(
+        lambda u: rates * u + b, torch.zeros_like(b)
+    )
+    (g,) = torch.autograd.grad(value.sum(), b)
+    assert set(dtypes) == {torch.float32}
+    assert g.dtype == dtype
+    torch.testing.assert_close(g, torch.tensor([[2.0], [4.0]], dtype=dtype).expand(2, 3), rtol=1e-2, atol=0)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # PyTorch's own
