@@ -4,6 +4,7 @@ import copy
 import gc
 import os
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -419,6 +420,47 @@ def test_a_failed_solve_raises_or_warns():
     for solver in ("cg", "gmres"):
         (g,) = torch.autograd.grad(ImplicitDifferentiation(solver, tol=1e-12)(T, u).sum(), b)
         close(g, torch.linalg.solve(torch.eye(8) - A.T, torch.ones(8, dtype=A.dtype)))
+
+
+def message_of_failure(T, u, **settings):
+    with pytest.raises(RuntimeError) as caught:
+        loss(ImplicitDifferentiation(**settings)(T, u)).backward()
+    return str(caught.value)
+
+
+def test_a_batch_that_fails_as_one_system_is_told_of_per_sample():
+    # samples with eigenvalues of their own, all over the plane: as one system they need as many steps as all have unknowns
+    generator = torch.Generator().manual_seed(0)
+    W = 1.5 * torch.linalg.qr(torch.randn(40, 6, 6, generator=generator, dtype=torch.float64))[0]
+    b, u = torch.ones(6, dtype=torch.float64, requires_grad=True), torch.zeros(40, 6, dtype=torch.float64)
+
+    def T(u):
+        return (u[:, None] @ W)[:, 0] + b
+
+    message = message_of_failure(T, u, max_steps=20)
+    words = r"gmres left the adjoint equation unsolved after 20 steps, relative residual \d.*, tol 1.0e-06; .*"
+    assert re.fullmatch(words, message)
+    for remedy in ("per_sample=True", "raise it", "looser tol", "solver='cg'"):
+        assert remedy in message
+    (g,) = torch.autograd.grad(ImplicitDifferentiation(per_sample=True, max_steps=20)(T, u).sum(), b)
+    identity = torch.eye(6, dtype=torch.float64)
+    close(g, torch.linalg.solve(identity - W, torch.ones(40, 6, dtype=torch.float64)).sum(dim=0), 1e-5)
+
+
+def test_per_sample_is_not_offered_where_it_is_no_remedy():
+    found = problem("batch", 7)
+    assert "per_sample" not in message_of_failure(found.T, found.u, tol=1e-12, max_steps=2)  # coupled
+    # the samples in pairs, 0 with 1 and so on, the first moved by the second alone
+    b = torch.ones(4, 3, dtype=torch.float64, requires_grad=True)
+    pull = torch.tensor([[0, 0.9, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0.9], [0, 0, 0, 0]], dtype=torch.float64)
+    for mix in (pull, pull.T):
+        T = lambda u, mix=mix: 0.9 * u + mix @ u + b  # noqa: E731
+        assert "per_sample" not in message_of_failure(T, torch.zeros_like(b), solver="neumann", max_steps=2)
+    alone = problem("tanh", 1)
+    assert "per_sample" not in message_of_failure(alone.T, alone.u, tol=1e-12, max_steps=2)
+    message = message_of_failure(*far_from_contraction()[:2], solver="cg", tol=1e-12, max_steps=1)
+    assert "solver='gmres'" in message
+    assert "'cg'" not in message
 
 
 def test_a_singular_system_is_a_failure():
