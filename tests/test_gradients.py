@@ -4,6 +4,7 @@ import copy
 import gc
 import os
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -22,6 +23,7 @@ from jfb_tutorial.gradients import (
     PublishedCG,
     Unrolled,
     UnrolledPhantom,
+    implicit,
     tally,
 )
 from jfb_tutorial.network import ImplicitNetwork
@@ -114,7 +116,7 @@ def test_the_neumann_phantom_is_17(case, terms, damping):
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.2])
-@pytest.mark.parametrize(("steps", "damping"), [(1, 1.0), (1, 0.5), (2, 1.0), (4, 0.5)])
+@pytest.mark.parametrize(("steps", "damping"), [(1, 1.0), (1, 0.5), (2, 1.0), (4, 0.5), (3, 0.25)])
 def test_the_unrolled_phantom_is_16(case, steps, damping, shift):
     found, J, _ = case
     identity = torch.eye(len(J), dtype=J.dtype)
@@ -183,8 +185,8 @@ def test_the_value_is_T_of_u_star_or_the_last_iterate():
     u = found.u + 0.1
     for rule in (JFB(), ImplicitDifferentiation(), NeumannSeries(4, 0.7)):
         assert torch.equal(rule(found.T, u), found.T(u))
-    step = 0.5 * u + 0.5 * found.T(u)
-    assert torch.equal(UnrolledPhantom(2, 0.5)(found.T, u), 0.5 * step + 0.5 * found.T(step))
+    step = 0.75 * u + 0.25 * found.T(u)  # at λ = ½ nobody would see λ and 1 − λ change places
+    assert torch.equal(UnrolledPhantom(2, 0.25)(found.T, u), 0.75 * step + 0.25 * found.T(step))
     assert torch.equal(Unrolled(2)(found.T, u), found.T(found.T(torch.zeros_like(u))))
 
 
@@ -284,6 +286,29 @@ def test_single_precision_reaches_the_default_tolerance_or_its_own(solver, kind)
     close(gradient(ImplicitDifferentiation(solver), single).double(), exact, 1e-5)
     # a tolerance out of its reach is met as far as it goes
     close(gradient(ImplicitDifferentiation(solver, tol=1e-12), single).double(), exact, 1e-5)
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("solver", ["cg", "gmres", "bicgstab", "neumann"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_solved_in_single(dtype, solver, per_sample, monkeypatch):
+    dtypes = []
+    whole = implicit.solve
+
+    def noting(method, g, wJ, wJt, **settings):
+        dtypes.extend((g.dtype, wJ(g).dtype, wJt(g).dtype))
+        return whole(method, g, wJ, wJt, **settings)
+
+    monkeypatch.setattr(implicit, "solve", noting)
+    rates = torch.tensor([[0.5], [0.75]], dtype=dtype)  # exact in any precision, and so is every product
+    b = torch.ones(2, 3, dtype=dtype, requires_grad=True)
+    value = ImplicitDifferentiation(solver, tol=1e-4, per_sample=per_sample)(
+        lambda u: rates * u + b, torch.zeros_like(b)
+    )
+    (g,) = torch.autograd.grad(value.sum(), b)
+    assert set(dtypes) == {torch.float32}
+    assert g.dtype == dtype
+    torch.testing.assert_close(g, torch.tensor([[2.0], [4.0]], dtype=dtype).expand(2, 3), rtol=1e-2, atol=0)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # PyTorch's own
@@ -395,6 +420,47 @@ def test_a_failed_solve_raises_or_warns():
     for solver in ("cg", "gmres"):
         (g,) = torch.autograd.grad(ImplicitDifferentiation(solver, tol=1e-12)(T, u).sum(), b)
         close(g, torch.linalg.solve(torch.eye(8) - A.T, torch.ones(8, dtype=A.dtype)))
+
+
+def message_of_failure(T, u, **settings):
+    with pytest.raises(RuntimeError) as caught:
+        loss(ImplicitDifferentiation(**settings)(T, u)).backward()
+    return str(caught.value)
+
+
+def test_a_batch_that_fails_as_one_system_is_told_of_per_sample():
+    # samples with eigenvalues of their own, all over the plane: as one system they need as many steps as all have unknowns
+    generator = torch.Generator().manual_seed(0)
+    W = 1.5 * torch.linalg.qr(torch.randn(40, 6, 6, generator=generator, dtype=torch.float64))[0]
+    b, u = torch.ones(6, dtype=torch.float64, requires_grad=True), torch.zeros(40, 6, dtype=torch.float64)
+
+    def T(u):
+        return (u[:, None] @ W)[:, 0] + b
+
+    message = message_of_failure(T, u, max_steps=20)
+    words = r"gmres left the adjoint equation unsolved after 20 steps, relative residual \d.*, tol 1.0e-06; .*"
+    assert re.fullmatch(words, message)
+    for remedy in ("per_sample=True", "raise it", "looser tol", "solver='cg'"):
+        assert remedy in message
+    (g,) = torch.autograd.grad(ImplicitDifferentiation(per_sample=True, max_steps=20)(T, u).sum(), b)
+    identity = torch.eye(6, dtype=torch.float64)
+    close(g, torch.linalg.solve(identity - W, torch.ones(40, 6, dtype=torch.float64)).sum(dim=0), 1e-5)
+
+
+def test_per_sample_is_not_offered_where_it_is_no_remedy():
+    found = problem("batch", 7)
+    assert "per_sample" not in message_of_failure(found.T, found.u, tol=1e-12, max_steps=2)  # coupled
+    # the samples in pairs, 0 with 1 and so on, the first moved by the second alone
+    b = torch.ones(4, 3, dtype=torch.float64, requires_grad=True)
+    pull = torch.tensor([[0, 0.9, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0.9], [0, 0, 0, 0]], dtype=torch.float64)
+    for mix in (pull, pull.T):
+        T = lambda u, mix=mix: 0.9 * u + mix @ u + b  # noqa: E731
+        assert "per_sample" not in message_of_failure(T, torch.zeros_like(b), solver="neumann", max_steps=2)
+    alone = problem("tanh", 1)
+    assert "per_sample" not in message_of_failure(alone.T, alone.u, tol=1e-12, max_steps=2)
+    message = message_of_failure(*far_from_contraction()[:2], solver="cg", tol=1e-12, max_steps=1)
+    assert "solver='gmres'" in message
+    assert "'cg'" not in message
 
 
 def test_a_singular_system_is_a_failure():

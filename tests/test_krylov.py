@@ -216,6 +216,59 @@ def test_gmres_needs_at_most_the_products_of_the_series_before_it_starts_again()
         assert series > krylov.MEMORY or gmres <= series, name  # both measure the residual with one more
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_gmres_keeps_its_basis_orthogonal(seed):
+    """So that n steps do, at a condition of 1e8, where Gram-Schmidt once would take several restarts."""
+    n, generator = 20, torch.Generator().manual_seed(seed)
+    P, Q = (torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))[0] for _ in range(2))
+    A = P @ torch.diag(torch.logspace(0, -8, n, dtype=torch.float64)) @ Q
+    g = torch.randn(1, n, generator=generator, dtype=torch.float64) @ A
+    solution, _ = run("gmres", torch.eye(n, dtype=torch.float64) - A, g, tol=1e-9)
+    assert solution.converged.all()
+    assert solution.steps <= n
+
+
+@pytest.mark.parametrize("steps", [1, 5, 12])
+def test_the_hessenberg_matrix_is_the_operator_in_the_basis(steps):
+    J = dict(matrices())["gaussian"]
+    g = torch.randn(3, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    arnoldi = krylov._Arnoldi(g, 12)
+    for _ in range(steps):
+        arnoldi.extend(lambda w: w @ J)
+    V, H = arnoldi.basis[:, : steps + 1], arnoldi.H[:, : steps + 1, :steps]
+    identity = torch.eye(steps + 1, dtype=torch.float64).expand(3, -1, -1)
+    torch.testing.assert_close(V @ V.mT, identity, rtol=0, atol=1e-13)
+    torch.testing.assert_close(V[:, :steps] - V[:, :steps] @ J, H.mT @ V, rtol=0, atol=1e-13)
+    assert torch.equal(H, H.triu(-1))
+    w = arnoldi.minimiser()
+    torch.testing.assert_close((g - w + w @ J).norm(dim=1), arnoldi.residual(), rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scales_too_far_apart_for_their_quotient(method):
+    """1e-30 / 1e30 is 0 in float32: a row so small keeps a scale that one can divide by."""
+    J = dict(matrices())["gaussian"]
+    g = torch.randn(2, 24, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    size = torch.tensor([[1e30], [1e-30]], dtype=torch.float64)
+    solution, _ = run(method, J, g * size, tol=1e-5, dtype=torch.float32)
+    assert solution.converged.all()
+    torch.testing.assert_close(solution.w.double() / size, exact(J, g), rtol=1e-3, atol=1e-3)
+
+
+def test_only_conjugate_gradients_call_the_transpose():
+    J = dict(matrices())["gaussian"]
+    g = torch.randn(2, 24, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    for method in METHODS:
+        calls = []
+
+        def transpose(w, calls=calls):
+            calls.append(1)
+            return w @ J.T
+
+        assert krylov.solve(method, g, lambda w: w @ J, transpose, tol=1e-6, max_steps=500).converged.all()
+        assert bool(calls) == (method == "cg")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_no_systems(method):
     for shape in ((0, 3), (2, 0)):

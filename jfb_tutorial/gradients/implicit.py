@@ -12,7 +12,7 @@ from .._checks import choice, flag, integer, positive
 from .._jacobian import products
 from ..solvers.iteration import eager, rows
 from ._adjoint import Operator, counted_products, tallies, with_adjoint
-from .krylov import METHODS, solve
+from .krylov import METHODS, LinearSolution, solve
 
 __all__ = ["ImplicitDifferentiation"]
 
@@ -29,6 +29,11 @@ class ImplicitDifferentiation:
 
     The products use the one recorded evaluation of T again and again: hooks on modules inside T fire at each, and a
     checkpoint around the network recomputes it each time.
+
+    Where T does not couple its samples, a large batch is harder to solve as one system than sample by sample: one polynomial
+    in J has to serve the eigenvalues of all samples. Those of one network may lie to both sides of 1 for a few samples, and
+    "gmres", which starts afresh every 50 steps, may then stand still; `per_sample=True` needs at most as many steps as a sample
+    has unknowns. It is not the default because it is wrong where samples are coupled.
 
     Args:
         solver: "gmres", started afresh every 50 steps, with up to 51 vectors of the size of the latent; "bicgstab";
@@ -79,6 +84,7 @@ class ImplicitDifferentiation:
         def adjoint(g: Tensor, v: Tensor, u: Tensor) -> Tensor:
             if not bool(g.isfinite().all()):
                 return g
+            # half precision is for products; sums of hundreds of them, and small triangular solves, need float32
             work = torch.promote_types(g.dtype, torch.float32)
             apply, transposed = counted_products(*products(v, u))
             flat = rows(g).to(work) if self.per_sample else g.reshape(1, -1).to(work)
@@ -92,24 +98,54 @@ class ImplicitDifferentiation:
             for record in tallies:
                 record.residuals.append(max(solution.residual.tolist(), default=0.0))
             if not bool(solution.converged.all()):
-                self._failed(solution)
+                self._report(
+                    solution,
+                    not self.per_sample and _looks_uncoupled(transposed, g),
+                )
             return solution.w.reshape(g.shape).to(g.dtype)
 
         return with_adjoint(T, u_star, adjoint, twice=self.solver == "cg")
 
-    def _failed(self, solution) -> None:
+    def _report(self, solution: LinearSolution, uncoupled: bool) -> None:
+        """Raise or warn, and say what may help; `uncoupled`: T does not seem to couple its samples."""
         missed = int((~solution.converged).sum())
         which = f"{missed} of {len(solution.converged)} systems" if self.per_sample else "the adjoint equation"
-        if solution.steps >= self.max_steps:
-            remedy = f"max_steps = {self.max_steps} was reached: raise it, or choose another solver"
-        else:
-            remedy = "it got no better: is T a contraction at u*, in this precision? Another solver may do: gmres, cg"
-        if self.per_sample:
-            remedy += ". If T couples its samples (batch normalisation does), only per_sample=False is right"
+        remedies = "; ".join(self._remedies(solution, uncoupled))
         message = (
             f"{self.solver} left {which} unsolved after {solution.steps} steps, relative residual "
-            f"{solution.residual.max():.1e}, tol {self.tol:.1e}; {remedy}"
+            f"{solution.residual.max():.1e}, tol {self.tol:.1e}; {remedies}"
         )
         if self.on_failure == "raise":
             raise RuntimeError(message)
         warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+    def _remedies(self, solution: LinearSolution, uncoupled: bool) -> list[str]:
+        """What may help, the likeliest first."""
+        remedies = []
+        if uncoupled:
+            remedies.append("T seems not to couple its samples: then per_sample=True solves a small system for each")
+        if solution.steps >= self.max_steps:
+            remedies.append(f"max_steps = {self.max_steps} was reached: raise it, or take a looser tol")
+        else:
+            remedies.append("it got no better: is T a contraction at u*, in this precision? A looser tol may do")
+        # the series needs a contraction and bicgstab luck; these two need neither
+        others = " or ".join(repr(solver) for solver in ("gmres", "cg") if solver != self.solver)
+        remedies.append(f"another solver may do: solver={others}")
+        if self.per_sample:
+            remedies.append("if T couples its samples (batch normalisation does), only per_sample=False is right")
+        return remedies
+
+
+def _looks_uncoupled(transposed: Operator, g: Tensor) -> bool:
+    """Whether a random w, `(batch, *latent)` as g, with every second sample zero, stays so in w J; for both halves.
+
+    A hint for an error message and no proof: samples of one half may still be coupled. With per_sample=True that is found out,
+    since the residual is measured with T as it is.
+    """
+    if len(g) < 2:
+        return False
+    # not ones, which batch normalisation maps to 0, and from a generator of its own, so that a failure shifts no other draw
+    w = torch.randn(g.shape, generator=torch.Generator().manual_seed(0)).to(g)
+    even, odd = w.clone(), w
+    even[1::2], odd[::2] = 0, 0
+    return not bool(transposed(even)[1::2].any()) and not bool(transposed(odd)[::2].any())
