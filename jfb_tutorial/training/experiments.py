@@ -91,8 +91,8 @@ def at_scale(suite: Suite, scale: str = "", device: str | None = None) -> str:
     known = sorted({experiment.scale for experiment in suite})
     if scale:
         return choice("scale", scale, known)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    fit = "cpu" if device.type == "cpu" else "full"
+    kind = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type
+    fit = "cpu" if kind == "cpu" else "full"
     return fit if fit in known else known[0]
 
 

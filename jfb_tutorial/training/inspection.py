@@ -120,4 +120,5 @@ def _follow(network: ImplicitNetwork, q: Tensor, steps: int) -> tuple[Tensor, Te
         sure, classes = network.S(v).float().softmax(dim=1).max(dim=1)
         rows.append((classes, sure, residual))
         u = v
-    return tuple(torch.stack(column) for column in zip(*rows, strict=True))
+    predictions, confidence, residuals = (torch.stack(column) for column in zip(*rows, strict=True))
+    return predictions, confidence, residuals

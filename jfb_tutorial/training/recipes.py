@@ -176,7 +176,8 @@ class Recipe:
 
     def give_way(self, **settings: int) -> Recipe:
         """The recipe with proposals lowered to fit a data set; what was proposed remains so."""
-        return dataclasses.replace(self, **settings)._proposing(self.proposals)
+        lowered: dict[str, Any] = dict(settings)
+        return dataclasses.replace(self, **lowered)._proposing(self.proposals)
 
     def differences(self, config: dict, gave_way: dict) -> list[str]:
         """The fields in which a run is none of this recipe.
