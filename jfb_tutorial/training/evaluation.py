@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._checks import integer
+from .._checks import check_integer
 from .._jacobian import buffers_kept
 from ..network import ImplicitNetwork
 from .data import Images
@@ -75,7 +75,7 @@ def evaluate(
     Raises:
         FloatingPointError: an iteration left the finite numbers.
     """
-    integer("batch", batch, 1, "400 is the paper's")
+    check_integer("batch", batch, 1, "400 is the paper's")
     outputs: list[Tensor] = []
     residuals: list[Tensor] = []
     steps: list[Tensor] = []
