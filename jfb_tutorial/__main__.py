@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from . import architectures, bench
-from ._checks import choice
+from ._checks import check_choice
 from .network import ImplicitNetwork
 from .pages.curves import curves
 from .pages.extremes import extremes
@@ -273,7 +273,7 @@ def _data(options: argparse.Namespace) -> None:
 
 def _reproduce(options: argparse.Namespace) -> None:
     suites = read_suites(options.runs)
-    suite = suites[choice("dataset", options.dataset, suites)]
+    suite = suites[check_choice("dataset", options.dataset, suites)]
     if options.list:
         for experiment, seed, why in missing(suite, options.out, at_scale(suite, options.scale, options.device)):
             print(f"{experiment.file(seed)}: {why}")
@@ -285,7 +285,7 @@ def _bench(options: argparse.Namespace) -> None:
     if Path(options.network).suffix == ".safetensors":
         network = checkpoints.load_network(options.network)
     else:
-        choice("network", options.network, architectures.ARCHITECTURES)
+        check_choice("network", options.network, architectures.ARCHITECTURES)
         torch.manual_seed(0)
         network = architectures.build(options.network)
     rules = tuple(parse("rule", text, RULES) for text in options.rules) if options.rules else bench.RULES

@@ -10,7 +10,7 @@ from numbers import Real
 from torch import Tensor
 
 
-def integer(name: str, value, least: int, remedy: str) -> int:
+def check_integer(name: str, value, least: int, remedy: str) -> int:
     """`value` as an int of at least `least`; `remedy` says what to give instead."""
     try:
         if isinstance(value, bool):
@@ -23,7 +23,7 @@ def integer(name: str, value, least: int, remedy: str) -> int:
     return number
 
 
-def positive(name: str, value, remedy: str) -> float:
+def check_positive(name: str, value, remedy: str) -> float:
     """`value` as a finite float above 0."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}; {remedy}")
@@ -32,14 +32,14 @@ def positive(name: str, value, remedy: str) -> float:
     return float(value)
 
 
-def flag(name: str, value) -> bool:
+def check_flag(name: str, value) -> bool:
     """`value`, if it is True or False."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {value!r} of type {type(value).__name__}")
     return value
 
 
-def latent(name: str, u) -> None:
+def check_latent(name: str, u) -> None:
     """Refuse what is not a batch of latents, `(batch, *latent)` and floating point."""
     if not isinstance(u, Tensor) or not u.is_floating_point():
         kind = u.dtype if isinstance(u, Tensor) else type(u).__name__
@@ -48,7 +48,7 @@ def latent(name: str, u) -> None:
         raise ValueError(f"{name} must have a batch dimension, got a scalar; pass {name}.reshape(1)")
 
 
-def image(name: str, u: Tensor, v) -> None:
+def check_image(name: str, u: Tensor, v) -> None:
     """Refuse v = T(u) if T is no map from the space of u to itself; `name` is what the caller calls u."""
     if not isinstance(v, Tensor):
         raise TypeError(f"T must return a tensor, got {type(v).__name__}; return the new latent alone")
@@ -60,7 +60,7 @@ def image(name: str, u: Tensor, v) -> None:
         raise TypeError(f"T must keep the dtype of u: it maps {u.dtype} to {v.dtype}; convert its weights or {name}")
 
 
-def damping(value) -> float:
+def check_damping(value) -> float:
     """`value` as a float in (0, 1]."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"damping must be a number, got {value!r} of type {type(value).__name__}; 1.0 is no damping")
@@ -70,7 +70,7 @@ def damping(value) -> float:
     return float(value)
 
 
-def choice(name: str, value, valid) -> str:
+def check_choice(name: str, value, valid) -> str:
     """`value`, if it is one of `valid`; else the error offers the nearest one."""
     if value not in tuple(valid):
         raise ValueError(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from ._checks import integer, positive
+from ._checks import check_integer, check_positive
 from .solvers.iteration import eager
 
 __all__ = ["operator_norm"]
@@ -60,7 +60,7 @@ def operator_norm(module: Layer, gamma: float = 0.9, shape: tuple[int, int] | No
         TypeError: another kind of module, or shape is no pair of integers.
         ValueError: γ or shape is not positive; a convolution without a shape, or a linear layer with one.
     """
-    positive("gamma", gamma, "0.9 is the default")
+    check_positive("gamma", gamma, "0.9 is the default")
     if isinstance(module, nn.Conv2d):
         parametrization = OperatorNorm(
             gamma, _convolution(module), (module.in_channels, *_height_and_width(shape)), module.weight
@@ -214,5 +214,5 @@ def _height_and_width(shape: tuple[int, int] | None) -> tuple[int, int]:
         )
     if not isinstance(shape, tuple | list | torch.Size) or len(shape) != 2:
         raise TypeError(f"shape must be (height, width) of the images, got {shape!r}")
-    height, width = (integer("shape", side, 1, "(height, width) in pixels") for side in shape)
+    height, width = (check_integer("shape", side, 1, "(height, width) in pixels") for side in shape)
     return height, width

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ._blocks import Latent, Normalise, Norms, Residual, Subsample, conv, leaky
-from ._checks import choice, flag, integer
+from ._checks import check_choice, check_flag, check_integer
 from .gradients import JFB, Unrolled
 from .network import ImplicitNetwork
 from .normalisation import POLICIES, Rescaling
@@ -107,7 +107,7 @@ def build(
         ValueError, TypeError: bad settings; an unknown name is answered with the nearest one, a size that is too small with the
             smallest.
     """
-    choice("network", name, ARCHITECTURES)
+    check_choice("network", name, ARCHITECTURES)
     _check_settings(batch_norm, explicit, norm, gradient)
     own = ARCHITECTURES[name]
     images = _images(name, own, classes, channels, size)
@@ -128,9 +128,9 @@ def build(
 
 def _check_settings(batch_norm: bool, explicit: bool, norm: str, gradient: Callable) -> None:
     """Refuse settings that are none, or that contradict each other."""
-    flag("batch_norm", batch_norm)
-    flag("explicit", explicit)
-    choice("norm", norm, NORMS)
+    check_flag("batch_norm", batch_norm)
+    check_flag("explicit", explicit)
+    check_choice("norm", norm, NORMS)
     if explicit and gradient not in (JFB(), Unrolled(1)):
         raise ValueError(f"an explicit network is differentiated as it is; leave gradient out, got {gradient}")
     if not batch_norm and norm in POLICIES[1:]:
@@ -157,12 +157,12 @@ class Images(NamedTuple):
 
 def _images(name: str, own: Architecture, classes: int, channels: int | None, size: int | None) -> Images:
     """The images that are asked for, refused if the network cannot take them."""
-    classes = integer("classes", classes, 1, "give the number of classes of the data")
+    classes = check_integer("classes", classes, 1, "give the number of classes of the data")
     mean, std = own.mean, own.std
-    channels = len(mean) if channels is None else integer("channels", channels, 1, "1 is grey, 3 is colour")
+    channels = len(mean) if channels is None else check_integer("channels", channels, 1, "1 is grey, 3 is colour")
     if channels != len(mean):
         mean, std = ((sum(values) / len(values),) * channels for values in (mean, std))
-    size = own.size if size is None else integer("size", size, 1, "it is the side of a square image in pixels")
+    size = own.size if size is None else check_integer("size", size, 1, "it is the side of a square image in pixels")
     if size < own.smallest:
         raise ValueError(
             f"size must be at least {own.smallest} for {name!r}, got {size}: {own.why}; enlarge the images, or choose a network for "

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._checks import choice
+from ._checks import check_choice
 from ._packing import LatentOperator, State
 from ._phase import phase
 from .gradients import JFB, Unrolled
@@ -93,7 +93,7 @@ class ImplicitNetwork(nn.Module):
                 raise TypeError(f"{name} must be callable, got {type(part).__name__}")
         self.Q, self.R, self.S = Q, R, S
         self.solver, self.gradient = solver, gradient
-        self.on_unconverged = choice("on_unconverged", on_unconverged, ON_UNCONVERGED)
+        self.on_unconverged = check_choice("on_unconverged", on_unconverged, ON_UNCONVERGED)
         self.last: Solution | None = None
         self.before_solve: Callable[[Any, State, State], None] | None = None
         self._has_warned = False
@@ -157,7 +157,7 @@ class ImplicitNetwork(nn.Module):
             ValueError: an unknown mode.
         """
         if mode is not None:
-            choice("mode", mode, ("train", "eval"))
+            check_choice("mode", mode, ("train", "eval"))
         modes = [(module, module.training) for module in self.modules()]
         own = self.solver, self.gradient, self.last
         try:

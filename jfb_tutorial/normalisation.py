@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ._checks import choice
+from ._checks import check_choice
 from ._operator_norm import operator_norm
 from ._phase import is_recording
 
@@ -53,7 +53,7 @@ class LatentBatchNorm2d(nn.BatchNorm2d):
 
     def __init__(self, channels: int, policy: str = "fixed-point") -> None:
         super().__init__(channels, affine=False)
-        self.policy = choice("policy", policy, POLICIES)
+        self.policy = check_choice("policy", policy, POLICIES)
 
     def forward(self, x: Tensor) -> Tensor:
         """x normalised, `(batch, C, height, width)`."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._checks import integer
+from ._checks import check_integer
 
 __all__ = ["ALPHA", "RADIUS", "derivative", "hypergeometric", "iterate", "series", "solve"]
 
@@ -46,7 +46,7 @@ def iterate(d, steps: int, y0=0.0) -> Tensor:
         >>> iterate(0.5, 3)
         tensor([0.0000, 0.5000, 0.5312, 0.5423], dtype=torch.float64)
     """
-    steps = integer("steps", steps, 0, "steps=0 returns the start alone")
+    steps = check_integer("steps", steps, 0, "steps=0 returns the start alone")
     d, y = _real("d", d), _real("y0", y0)
     try:
         y = y.to(d.device).expand(d.shape)
@@ -105,7 +105,7 @@ def series(d, terms: int) -> Tensor:
         TypeError: `terms` is not an integer, or `d` is not real numbers.
         ValueError: `terms` < 1, or `d` is not finite.
     """
-    terms = integer("terms", terms, 1, "terms=1 is the sum's first term, d")
+    terms = check_integer("terms", terms, 1, "terms=1 is the sum's first term, d")
     d = _real("d", d)
     # C(5k, k)/(4k+1), an integer, over (3125/256)^k, by which it grows: exact until it is rounded once
     over, under, scaled = 1, 1, []
@@ -139,7 +139,9 @@ def hypergeometric(d, *, max_terms: int = 100_000) -> Tensor:
         TypeError: `d` is not real numbers.
         ValueError: some |d| is at or beyond the radius, `d` is not finite, or `max_terms` did not suffice.
     """
-    max_terms = integer("max_terms", max_terms, 1, "the default suffices but for the last thousandth of the radius")
+    max_terms = check_integer(
+        "max_terms", max_terms, 1, "the default suffices but for the last thousandth of the radius"
+    )
     d = _real("d", d)
     _check_range(d, RADIUS, inclusive=False, remedy="the series diverges beyond it; for |d| ≤ 1/2 there is solve(d)")
     z = d**4 * _GROWTH

@@ -1,5 +1,7 @@
 """The bench against counts and gradients taken by hand."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from problems import Block, Layer
@@ -30,7 +32,7 @@ def by_hand(net, rule):
 
 
 def test_every_row_is_what_it_says():
-    rules = [*bench.RULES, NeumannSeries(2)]
+    rules: list[Callable] = [*bench.RULES, NeumannSeries(2)]
     table = bench.compare(network(), D, Y, LOSS, rules)
     net = network()
     exact = by_hand(net, ImplicitDifferentiation(tol=1e-13))

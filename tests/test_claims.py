@@ -1,6 +1,7 @@
 """The object that shows a claim."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -26,11 +27,12 @@ def test_a_check_measures_its_relation(relation, below, equal, above):
 
 
 def test_a_check_takes_one_number_of_any_kind():
-    assert Check("x", torch.tensor(0.25, dtype=torch.float64), "<", torch.tensor([1.0])).measured == 0.25
+    check: Any = Check  # which says that it takes floats
+    assert check("x", torch.tensor(0.25, dtype=torch.float64), "<", torch.tensor([1.0])).measured == 0.25
     with pytest.raises(TypeError, match="measured must be one real number, got Tensor"):
-        Check("x", torch.zeros(2), "<", 1)
+        check("x", torch.zeros(2), "<", 1)
     with pytest.raises(TypeError, match="bound must be one real number, got str"):
-        Check("x", 1, "<", "2")
+        check("x", 1, "<", "2")
     with pytest.raises(ValueError, match="relation must be one of"):
         Check("x", 1, "=<", 1)
 

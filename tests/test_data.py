@@ -8,6 +8,7 @@ import struct
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -129,7 +130,8 @@ def published(monkeypatch):
             file, {"X": rng.integers(256, size=(32, 32, 3, 12), dtype=np.uint8), "y": np.arange(1, 13)[:, None] % 11}
         )
         svhn[split] = (f"{split}_32x32.mat", sums(f"{split}_32x32.mat", file.getvalue()))
-    lists, archive = {"train": [], "test": []}, io.BytesIO()
+    lists: dict[str, list[list[str]]] = {"train": [], "test": []}
+    archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
         for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]:
             value = {"data": rng.integers(256, size=(4, 3072), dtype=np.uint8), "labels": [0, 1, 2, 3]}
@@ -148,7 +150,8 @@ def published(monkeypatch):
 
     class Handler(BaseHTTPRequestHandler):
         asked: list = []  # noqa: RUF012
-        breaks_after = None
+        breaks_after: int | None = None
+        files: dict[str, bytes]
 
         def do_GET(self):
             content = files[self.path.strip("/")]
@@ -203,7 +206,9 @@ def test_the_pixels_are_those_of_the_files(published, tmp_path):
     raw = gzip.decompress(published.files["train-images-idx3-ubyte.gz"])[16:]
     assert images.images.numpy().tobytes() == raw
     with tarfile.open(fileobj=io.BytesIO(published.files["cifar-10-python.tar.gz"])) as archive:
-        batch = pickle.loads(archive.extractfile("cifar-10-batches-py/data_batch_2").read())
+        member = archive.extractfile("cifar-10-batches-py/data_batch_2")
+        assert member is not None
+        batch = pickle.loads(member.read())
     images = load("cifar10", root=tmp_path, download=True)
     assert images.images[4:8].numpy().tobytes() == batch["data"].tobytes()
 
@@ -394,4 +399,4 @@ def test_bad_batches_are_refused():
     with pytest.raises(ValueError, match="at least the number of processes, 4, got 3"):
         Batches(noise(), 3, world=4)
     with pytest.raises(TypeError, match="batch must be an integer"):
-        Batches(noise(), 2.5)
+        Batches(noise(), cast(Any, 2.5))

@@ -17,6 +17,9 @@ RULES = [JFB(), NeumannSeries(4), NeumannSeries(3, 0.5), UnrolledPhantom(4, 0.7)
 class Affine(nn.Module):
     """T(u; θ) = A u + B θ, whose conditioning and contraction factor are what one likes."""
 
+    A: torch.Tensor
+    B: torch.Tensor
+
     def __init__(self, A, B, theta=None):
         super().__init__()
         self.register_buffer("A", torch.as_tensor(A, dtype=torch.float64))
@@ -232,7 +235,8 @@ def test_theorem_3_1_in_ten_thousand_trials(c):
     # κ up to all but a hair of 1/γ
     kappa = 1 + (1 / gamma - 1) * (1 - 1e-6 * torch.rand(COUNT, generator=generator, dtype=torch.float64))
     kappa = torch.where(torch.rand(COUNT, generator=generator) < 0.5, kappa, 1 + (kappa - 1) / 2)
-    inner, bound = inner_and_bound(*trials(COUNT, kappa, gamma, seed=10 + c, c=c), gamma)
+    M, J, z = trials(COUNT, kappa, gamma, seed=10 + c, c=c)
+    inner, bound = inner_and_bound(M, J, z, gamma)
     assert (inner < 0).sum() == COUNT
     assert (inner <= bound + 1e-9 * bound.abs().clamp(min=1)).sum() == COUNT
 
@@ -255,12 +259,14 @@ def test_beyond_the_sharp_condition_a_search_finds_ascent():
     generator = torch.Generator().manual_seed(40)
     kappa = 2 + 98 * torch.rand(COUNT, generator=generator, dtype=torch.float64)
     gamma = 2 * kappa.sqrt() / (1 + kappa) * (1 + 1e-6)
-    inner, _ = inner_and_bound(*trials(COUNT, kappa, gamma, seed=50, worst=1.0), gamma)
+    M, J, z = trials(COUNT, kappa, gamma, seed=50, worst=1.0)
+    inner, _ = inner_and_bound(M, J, z, gamma)
     assert (inner > 0).sum() == COUNT
     # and without knowing where to look, at twice the distance from the edge
     kappa = torch.full((COUNT,), 9.0, dtype=torch.float64)
     gamma = torch.full((COUNT,), 0.99, dtype=torch.float64)
-    inner, _ = inner_and_bound(*trials(COUNT, kappa, gamma, seed=60, n=2, worst=0.0), gamma)
+    M, J, z = trials(COUNT, kappa, gamma, seed=60, n=2, worst=0.0)
+    inner, _ = inner_and_bound(M, J, z, gamma)
     assert (inner > 0).sum() > 10
 
 
@@ -327,7 +333,7 @@ def test_counterexample_a_batch_of_two():
     slopes, weights = torch.tensor([[0.9], [-0.9]]), torch.tensor([[1.0], [-2.0]])
     each = [theory.descent_check(network, d[None], c[None], linear_loss) for d, c in zip(slopes, weights, strict=True)]
     assert all(found.inner_product < 0 and found.assumption_holds for found in each)
-    gradient, p = sum(found.gradient for found in each), sum(found.p for found in each)
+    gradient, p = each[0].gradient + each[1].gradient, each[0].p + each[1].p
     assert (gradient @ p).item() > 0
 
 

@@ -148,12 +148,13 @@ def test_what_other_code_left_half_done_is_begun_anew(tiny, tmp_path, monkeypatc
 
 def test_a_run_that_fails_does_not_stop_the_others(tiny, tmp_path, monkeypatch):
     bad = tiny[0].recipe.replace(rule="ImplicitDifferentiation(max_steps=1)")
-    suite = (Experiment("bad", "smoke", bad, range(1)), tiny[1])
+    suite: tuple[Experiment, ...] = (Experiment("bad", "smoke", bad, range(1)), tiny[1])
     with pytest.raises(RuntimeError, match=r"1 of 2 runs failed:\ndigits-bad-smoke-0.json: in batch 1 of epoch 1"):
         reproduce(suite, tmp_path)
     assert not any((tmp_path / ".runs").iterdir())
     assert [path.name for path in tmp_path.glob("*.json")] == ["digits-twin-smoke-0.json"]
     failure = suite[0].failure(tmp_path)
+    assert failure is not None
     assert failure["result"]["failed"].startswith("in batch 1 of epoch 1: ")
     assert failure.recipe == bad
     assert suite[1].failure(tmp_path) is None

@@ -2,8 +2,10 @@
 
 import json
 import math
+from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 from jfb_tutorial.pages.curves import curves
@@ -57,7 +59,8 @@ def test_what_is_no_record_is_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"record.json is not readable"):
             records.read(path)
-    for value in ([], {"config": {}}, 3):
+    others: list[Any] = [[], {"config": {}}, 3]
+    for value in others:
         path.write_text(json.dumps(value))
         with pytest.raises(ValueError, match=r"is not a record: it lacks .*epochs, result"):
             records.read(path)
@@ -101,8 +104,8 @@ def test_curves():
         "Lipschitz constant of T",
     ]
     (line,) = figure.axes[0].lines
-    assert list(line.get_ydata()) == [1, 1 / 2, 1 / 3]
-    assert list(figure.axes[1].lines[0].get_ydata()) == [50, 50, 50]
+    assert np.asarray(line.get_ydata()).tolist() == [1, 1 / 2, 1 / 3]
+    assert np.asarray(figure.axes[1].lines[0].get_ydata()).tolist() == [50, 50, 50]
     assert not plt.get_fignums()
     with pytest.raises(ValueError, match="equally many epochs"):
         curves([record(), record(epochs=[])])

@@ -1,5 +1,7 @@
 """Fixed point iteration: the right point, the right steps, and clear refusals."""
 
+from typing import Any, cast
+
 import pytest
 import torch
 from hypothesis import given
@@ -27,7 +29,7 @@ def random_contraction(seed, gamma, batch, n, dtype):
 
 def steps_by_hand(T, u, tol, max_steps):
     """Steps of every sample and the last iterate, by a loop that knows nothing of the solver."""
-    first = [None] * len(u)
+    first: list[int | None] = [None] * len(u)
     for step in range(1, max_steps + 1):
         v = T(u)
         for i, residual in enumerate(torch.linalg.vector_norm((v - u).flatten(1), dim=1)):
@@ -260,7 +262,7 @@ def test_solution_is_frozen():
     solution = FixedPointIteration()(lambda u: u, torch.ones(2, 3))
     assert isinstance(solution, Solution)
     with pytest.raises(AttributeError):
-        solution.u = torch.zeros(1)
+        cast(Any, solution).u = torch.zeros(1)
 
 
 def tanh_layer(kind, gamma, batch, n=32):
@@ -473,7 +475,7 @@ def test_what_T_returns_is_left_as_it_is(solver):
 
 @pytest.mark.parametrize("solver", [Anderson, Broyden])
 def test_a_solve_that_converges_returns_the_last_evaluation(solver):
-    last = []
+    last: list[torch.Tensor] = []
 
     def T(u):
         last[:] = [torch.tanh(0.5 * u) + 1]

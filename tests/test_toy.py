@@ -1,5 +1,7 @@
 """y = d + y⁵ against SciPy, mpmath and itself."""
 
+from typing import Any, cast
+
 import mpmath
 import numpy as np
 import pytest
@@ -144,12 +146,12 @@ def test_hypergeometric_gives_up_just_below_the_radius():
     ("call", "error", "words"),
     [
         (lambda: toy.iterate(0.1, -1), ValueError, "steps must be at least 0"),
-        (lambda: toy.iterate(0.1, 2.0), TypeError, "steps must be an integer"),
+        (lambda: toy.iterate(0.1, cast(Any, 2.0)), TypeError, "steps must be an integer"),
         (lambda: toy.iterate(0.1, True), TypeError, "steps must be an integer"),
         (lambda: toy.iterate(0.1, 2, y0=float("nan")), ValueError, "y0 must be finite"),
         (lambda: toy.iterate(torch.zeros(3), 2, y0=torch.zeros(2)), ValueError, "y0 .*does not broadcast"),
         (lambda: toy.series(0.1, 0), ValueError, "terms must be at least 1"),
-        (lambda: toy.series(0.1, 1.5), TypeError, "terms must be an integer"),
+        (lambda: toy.series(0.1, cast(Any, 1.5)), TypeError, "terms must be an integer"),
         (lambda: toy.hypergeometric(0.1, max_terms=0), ValueError, "max_terms must be at least 1"),
         (lambda: toy.solve(0.5 + 1e-9), ValueError, "got 0.500000001"),
     ],

@@ -94,6 +94,7 @@ def test_evaluation_leaves_the_network_as_it_was(finished):
     assert same(before, network.state_dict())
     assert network.training
     assert network.last is None
+    assert clean.residual is not None
     assert clean.residual < 1e-6
     assert clean.loss != noisy.loss
     # in eval mode the size of the batch does not matter
@@ -135,6 +136,7 @@ def test_held_out_images_are_not_trained_on():
     kept, held = data.hold_out(everything.labels, 100)
     _, prepared = prepare.prepare_data(small(held_out=100, images=0), None, torch.device("cpu"))
     assert torch.equal(prepared.images.images, everything[kept].images)
+    assert prepared.held is not None
     assert torch.equal(prepared.held.images, everything[held].images)
     few = prepare.prepare_data(small(images=57), None, torch.device("cpu"))[1].images
     assert set(few.labels.bincount().tolist()) == {5, 6}
@@ -224,7 +226,8 @@ def test_products_are_those_of_the_rule():
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # PyTorch's own
 def test_compiled(monkeypatch):
-    compiled, modes = [], []
+    compiled: list[nn.Module] = []
+    modes: list[bool] = []
 
     def backend(graph, inputs):
         modes.append(compiled[0].training)
@@ -444,14 +447,10 @@ def test_a_loss_that_was_not_finite_earlier_is_found_where_losses_are_read_late(
 
 def test_contraction_is_a_bound_for_the_batch():
     """T couples the samples: a sample's own ratio is infinite, the batch's is that of T."""
-
-    class Network:
-        solver = FixedPointIteration(tol=1e-3, max_steps=20)
-        last = solver(lambda u: 0.5 * u.flip(0) + 1, torch.tensor([[0.0], [2.0 - 1e-9]], dtype=torch.float64))
-
-    assert float(meter._largest_ratio(Network)) == pytest.approx(0.5)
-    Network.solver = Anderson(tol=1e-3)
-    assert float(meter._largest_ratio(Network)) == -math.inf
+    solver = FixedPointIteration(tol=1e-3, max_steps=20)
+    last = solver(lambda u: 0.5 * u.flip(0) + 1, torch.tensor([[0.0], [2.0 - 1e-9]], dtype=torch.float64))
+    assert float(meter._largest_ratio(last, solver)) == pytest.approx(0.5)
+    assert float(meter._largest_ratio(last, Anderson(tol=1e-3))) == -math.inf
     assert train(small(epochs=1, solver=Anderson(tol=1e-3))).record["epochs"][0]["contraction"] is None
 
 
@@ -494,7 +493,7 @@ def test_rescaling_is_for_one_process(monkeypatch):
 
 def test_running_out_of_memory_says_what_fits(monkeypatch):
     step = loop._Training._step
-    held = []
+    held: list[weakref.ref] = []
 
     def small_memory(self, images, labels, *rest):
         assert not any(reference() is not None for reference in held)  # the failed step's tensors are gone

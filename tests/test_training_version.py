@@ -6,6 +6,7 @@ losses with `python tests/test_training_version.py`, and make the records again 
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,10 @@ from jfb_tutorial.training.recipes import recipe
 
 EXPECTED = Path(__file__).parent / "data" / "training_version.json"
 # float64 and a tight tolerance: where an iteration stops is then no matter of rounding
-EXACT = {"precision": "float64", "solver": "FixedPointIteration(tol=1e-9, max_steps=100)"}
-SHORT = {"epochs": 2, "images": 150, "reestimate": 150, "held_out": 50, "probe": 2}
+EXACT: dict[str, Any] = {"precision": "float64", "solver": "FixedPointIteration(tol=1e-9, max_steps=100)"}
+SHORT: dict[str, Any] = {"epochs": 2, "images": 150, "reestimate": 150, "held_out": 50, "probe": 2}
 AUGMENTED = {"flip": "alternate", "crop": 1, "cutout": 2, "erase": 0.5, "label_smoothing": 0.1}
-RUNS = {
+RUNS: dict[str, dict[str, Any]] = {
     "jfb": {},
     "explicit": {"explicit": True, "solver": None},
     "exact": {"rule": "ImplicitDifferentiation(tol=1e-8)", "norm": "group"},

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
-from .._checks import latent
+from .._checks import check_latent
 from .._jacobian import graph_nodes
 from ..solvers.iteration import eager, recorded
 
@@ -91,7 +91,7 @@ def _attach(v: Tensor, adjoint: Callable[[Tensor], Tensor]) -> Tensor:
 @torch.compiler.disable
 def constant(u_star: Tensor) -> Tensor:
     """u* without its graph, and fit to be recorded."""
-    latent("u_star", u_star)
+    check_latent("u_star", u_star)
     return u_star.clone() if u_star.is_inference() and not torch.is_inference_mode_enabled() else u_star.detach()
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .._checks import damping, integer
+from .._checks import check_damping, check_integer
 from .._jacobian import products
 from ..solvers.iteration import eager
 from ._adjoint import Operator, counted_products, with_adjoint
@@ -31,8 +31,8 @@ class NeumannSeries:
     damping: float = 1.0
 
     def __post_init__(self) -> None:
-        integer("terms", self.terms, 1, "the nearest valid choice is 1, which with damping=1.0 is JFB")
-        damping(self.damping)
+        check_integer("terms", self.terms, 1, "the nearest valid choice is 1, which with damping=1.0 is JFB")
+        check_damping(self.damping)
 
     @eager
     def __call__(self, T: Operator, u_star: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
 
-from .._checks import integer
+from .._checks import check_integer
 from ..training.data import Images
 from ..training.inspection import Inspection
 from .figures import style
@@ -27,7 +27,7 @@ def extremes(found: Inspection, data: Images, *, after: int = 5) -> Figure:
     Raises:
         ValueError: there are too few images, or too few steps.
     """
-    integer("after", after, 1, "5 is the default")
+    check_integer("after", after, 1, "5 is the default")
     if after > len(found.residuals):
         raise ValueError(f"after must be at most the {len(found.residuals)} steps that were made, got {after}")
     if len(data) < 16:

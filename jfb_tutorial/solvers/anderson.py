@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._checks import integer, positive
+from .._checks import check_integer, check_positive
 from .iteration import FixedPointIteration, Monitor, Solution, eager, evaluate, rows
 
 __all__ = ["Anderson"]
@@ -42,9 +42,9 @@ class Anderson(FixedPointIteration):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        integer("memory", self.memory, 1, "5 is the default")
+        check_integer("memory", self.memory, 1, "5 is the default")
         if self.regularization is not None:
-            positive("regularization", self.regularization, "None chooses by precision")
+            check_positive("regularization", self.regularization, "None chooses by precision")
 
     @eager
     @torch.no_grad()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._checks import flag, image, integer, latent, positive
+from .._checks import check_flag, check_image, check_integer, check_latent, check_positive
 
 __all__ = ["FixedPointIteration", "Solution"]
 
@@ -87,10 +87,10 @@ class FixedPointIteration:
     check_every: int = 1
 
     def __post_init__(self) -> None:
-        positive("tol", self.tol, "1e-4 is the usual choice in float32")
-        integer("max_steps", self.max_steps, 1, "50 is the default")
-        flag("relative", self.relative)
-        integer("check_every", self.check_every, 0, "1 checks every evaluation, 0 only the last")
+        check_positive("tol", self.tol, "1e-4 is the usual choice in float32")
+        check_integer("max_steps", self.max_steps, 1, "50 is the default")
+        check_flag("relative", self.relative)
+        check_integer("check_every", self.check_every, 0, "1 checks every evaluation, 0 only the last")
 
     @eager
     @torch.no_grad()
@@ -129,7 +129,7 @@ class Monitor:
 
     @eager
     def __init__(self, solver: FixedPointIteration, u0: Tensor, *, keep_best: bool = False) -> None:
-        latent("u0", u0)
+        check_latent("u0", u0)
         self.solver = solver
         self.step = 0
         self.residuals: list[Tensor] = []
@@ -214,7 +214,7 @@ def recorded(T: Callable[[Tensor], Tensor], u: Tensor, name: str = "u0") -> Tens
     v = T(u)
     if isinstance(v, Tensor) and v.is_floating_point() and torch.is_autocast_enabled(u.device.type):
         v = v.to(u.dtype)  # autocast chooses T's dtype and not the user, so this is no mistake to report
-    image(name, u, v)
+    check_image(name, u, v)
     if version is not None and u._version != version:
         raise ValueError("T must not write into its argument: it changed u in place; use out-of-place operations")
     return v

@@ -10,7 +10,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
-from .._checks import image, integer, latent, positive
+from .._checks import check_image, check_integer, check_latent, check_positive
 from .._jacobian import buffers_kept, products
 
 __all__ = ["contraction_factor", "jacobian_products", "lipschitz_estimate"]
@@ -44,7 +44,7 @@ def contraction_factor(T: Callable[[Tensor], Tensor], u: Tensor, *, tol: float =
         >>> round(factor, 4)  # its eigenvalues are 0.3 and 0.5
         0.6708
     """
-    positive("tol", tol, "1e-6 is the default")
+    check_positive("tol", tol, "1e-6 is the default")
     apply, transposed = jacobian_products(T, u)
     n = u.numel()
     if n <= DENSE_LIMIT and (tol <= 1e-6 or n < 32):
@@ -85,7 +85,7 @@ def jacobian_products(T: Callable[[Tensor], Tensor], u: Tensor):
     with torch.inference_mode(False), torch.enable_grad(), _measuring(T, u):
         u = u.detach().clone().requires_grad_()
         v = T(u)
-        image("u", u, v)
+        check_image("u", u, v)
         if not v.requires_grad and not torch.equal(v, T(u + 1)):
             raise ValueError("T(u) carries no graph although it depends on u; is T decorated with torch.no_grad?")
     return products(v, u)
@@ -97,7 +97,7 @@ def _check_finite(finite: bool) -> None:
 
 
 def _check_latent(u: Tensor) -> None:
-    latent("u", u)
+    check_latent("u", u)
     if u.numel() == 0:
         raise ValueError(f"u must have at least one number, got shape {tuple(u.shape)}")
 
@@ -135,8 +135,8 @@ def lipschitz_estimate(
         FloatingPointError: T is not finite at u or beside it.
     """
     _check_latent(u)
-    integer("directions", directions, 1, "1 is what the paper's code does")
-    positive("radius", radius, "1e-3 is the default")
+    check_integer("directions", directions, 1, "1 is what the paper's code does")
+    check_positive("radius", radius, "1e-3 is the default")
     generator = generator or torch.Generator().manual_seed(0)
     largest = 0.0
     with _measuring(T, u):

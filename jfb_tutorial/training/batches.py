@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._checks import choice, integer
+from .._checks import check_choice, check_integer
 from .data import Images
 
 __all__ = ["Augmentation", "Batches", "generator"]
@@ -52,10 +52,10 @@ class Augmentation:
     erase: float = 0.0
 
     def __post_init__(self) -> None:
-        choice("flip", self.flip, ("none", "random", "alternate"))
-        integer("crop", self.crop, 0, "4 is usual for CIFAR-10, 0 is none")
-        choice("fill", self.fill, ("reflect", "mean"))
-        integer("cutout", self.cutout, 0, "8 is usual for CIFAR-10, 0 is none")
+        check_choice("flip", self.flip, ("none", "random", "alternate"))
+        check_integer("crop", self.crop, 0, "4 is usual for CIFAR-10, 0 is none")
+        check_choice("fill", self.fill, ("reflect", "mean"))
+        check_integer("cutout", self.cutout, 0, "8 is usual for CIFAR-10, 0 is none")
         if not 0 <= self.erase <= 1:
             raise ValueError(f"erase must be a probability, got {self.erase}; 0 is none")
 
@@ -146,7 +146,7 @@ class Batches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        integer("batch", size, 1, "100 is the paper's")
+        check_integer("batch", size, 1, "100 is the paper's")
         if size > len(data):
             raise ValueError(f"batch must be at most the number of training images, {len(data)}, got {size}; lower it")
         if size < world:

@@ -30,7 +30,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torchvision import datasets
 
-from .._checks import choice, integer
+from .._checks import check_choice, check_integer
 from . import downloads
 from .image_folders import list_images, read_images
 
@@ -119,7 +119,7 @@ def load(
             images differ in size where none is given, or a size for other data than a folder.
         OSError: the download failed; what has come stays for the next try.
     """
-    choice("split", split, ("train", "test"))
+    check_choice("split", split, ("train", "test"))
     root = data_root() if root is None else Path(root).expanduser()
     if name == "digits":
         return _check_as_published(_digits(split), size, channels)
@@ -142,7 +142,7 @@ def _check_name(name: str, root: Path) -> None:
         return
     known = sorted({*DATASETS, *(path.parent.name for path in root.glob("*/train"))})
     try:
-        choice("dataset", name, known)
+        check_choice("dataset", name, known)
     except ValueError as error:
         raise ValueError(
             f"{error} An image folder would be {root / (name or 'NAME')}/{{train,test}}/<class>/*"
@@ -172,7 +172,7 @@ def hold_out(labels: Tensor, count: int, *, seed: int = 0) -> tuple[Tensor, Tens
         Two int64 tensors, each in ascending order, on the CPU.
     """
     everything = torch.arange(len(labels))
-    integer("held_out", count, 0, "0 holds nothing out")
+    check_integer("held_out", count, 0, "0 holds nothing out")
     if not count:
         return everything, everything[:0]
     classes = len(labels.unique())
@@ -233,7 +233,7 @@ def _torchvision(name: str, split: str, root: Path, missing: list[Path]) -> Imag
 
 def _folder(name: str, folder: Path, size: int | None, channels: int | None) -> Images:
     if size is not None:
-        integer("size", size, 1, "a side in pixels, such as 28")
+        check_integer("size", size, 1, "a side in pixels, such as 28")
     if channels not in (None, 1, 3):
         raise ValueError(f"channels must be 1, grey, or 3, colours, got {channels}; leave it out to take what is there")
     try:

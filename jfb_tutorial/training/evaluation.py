@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._checks import integer
+from .._checks import check_integer
 from .._jacobian import buffers_kept
 from ..network import ImplicitNetwork
 from .data import Images
@@ -75,8 +75,11 @@ def evaluate(
     Raises:
         FloatingPointError: an iteration left the finite numbers.
     """
-    integer("batch", batch, 1, "400 is the paper's")
-    logits, residuals, steps, converged = [], [], [], []
+    check_integer("batch", batch, 1, "400 is the paper's")
+    outputs: list[Tensor] = []
+    residuals: list[Tensor] = []
+    steps: list[Tensor] = []
+    converged: list[Tensor] = []
     mode = "train" if training_mode else "eval"
     # in training mode batch statistics would be learnt from the images that are to be judged
     with (
@@ -87,12 +90,12 @@ def evaluate(
     ):
         network.last = None
         for begin in range(0, len(data), batch):
-            logits.append(network(as_input(data.images[begin : begin + batch], network)).float())
+            outputs.append(network(as_input(data.images[begin : begin + batch], network)).float())
             if network.last is not None:
                 residuals.append(network.last.residuals[-1])
                 steps.append(network.last.steps)
                 converged.append(network.last.converged)
-    logits = torch.cat(logits)
+    logits = torch.cat(outputs)
     labels = data.labels.to(logits.device)
     predictions = logits.argmax(dim=1)
     return Evaluation(

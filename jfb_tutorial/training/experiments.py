@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from .._checks import choice
+from .._checks import check_choice
 from . import records, train
 from .checkpoints import write
 from .recipes import Recipe
@@ -90,9 +90,9 @@ def at_scale(suite: Suite, scale: str = "", device: str | None = None) -> str:
     """
     known = sorted({experiment.scale for experiment in suite})
     if scale:
-        return choice("scale", scale, known)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    fit = "cpu" if device.type == "cpu" else "full"
+        return check_choice("scale", scale, known)
+    kind = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type
+    fit = "cpu" if kind == "cpu" else "full"
     return fit if fit in known else known[0]
 
 
@@ -168,7 +168,7 @@ def reproduce(
     """
     folder, scale = Path(folder), at_scale(suite, scale, device)
     for label in labels:
-        choice("label", label, [experiment.label for experiment in suite if experiment.scale == scale])
+        check_choice("label", label, [experiment.label for experiment in suite if experiment.scale == scale])
     todo = [item for item in missing(suite, folder, scale) if not labels or item[0].label in labels]
     failed = []
     for number, (experiment, seed, why) in enumerate(todo, 1):

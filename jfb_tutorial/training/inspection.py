@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._checks import integer, positive
+from .._checks import check_integer, check_positive
 from ..network import ImplicitNetwork
 from ..solvers.iteration import sample_norm
 from .data import Images
@@ -94,9 +94,9 @@ def inspect(
         TypeError, ValueError: bad settings; no images.
         FloatingPointError: an iteration left the finite numbers.
     """
-    integer("steps", steps, 1, "20 is the default")
-    integer("batch", batch, 1, "400 is the default")
-    positive("tol", tol, "1e-4 is the default")
+    check_integer("steps", steps, 1, "20 is the default")
+    check_integer("batch", batch, 1, "400 is the default")
+    check_positive("tol", tol, "1e-4 is the default")
     if not len(data):
         raise ValueError("data must hold at least one image, got none")
     parts = []
@@ -120,4 +120,5 @@ def _follow(network: ImplicitNetwork, q: Tensor, steps: int) -> tuple[Tensor, Te
         sure, classes = network.S(v).float().softmax(dim=1).max(dim=1)
         rows.append((classes, sure, residual))
         u = v
-    return tuple(torch.stack(column) for column in zip(*rows, strict=True))
+    predictions, confidence, residuals = (torch.stack(column) for column in zip(*rows, strict=True))
+    return predictions, confidence, residuals

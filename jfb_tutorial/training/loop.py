@@ -120,7 +120,7 @@ def train(
     with torch.random.fork_rng(devices):
         run = prepare(recipe, network, data, folder, processes)
         training = _Training(run, folder, processes, progress, callback, begin)
-        averaged = [run.average.module] if run.average else []
+        averaged = () if run.averaged is None else (run.averaged,)
         with counting_unconverged(run.network, *averaged):
             record = training.run(provenance)
         return Run(_hand_over(run), record)
@@ -135,11 +135,11 @@ def _finished(folder: Folder, network: ImplicitNetwork | None, device: torch.dev
 def _hand_over(run: Prepared) -> ImplicitNetwork:
     """The network that was tested, in eval mode, with the solver that it was tested with."""
     network = run.network
-    if run.average:
+    if run.averaged is not None:
         if run.recipe.network != OWN:
-            network = run.average.module
+            network = run.averaged
         else:  # the caller holds the network, not its average
-            network.load_state_dict(run.average.module.state_dict())
+            network.load_state_dict(run.averaged.state_dict())
     network.solver = run.recipe.evaluation or network.solver
     return network.eval()
 
@@ -169,8 +169,8 @@ class _Training:
         for epoch in range(len(run.rows), self.recipe.epochs):
             run.rows.append(self._epoch(epoch))
             if self.folder:
-                self._save(epoch)
-        tested = run.average.module if run.average else run.network
+                self._save(self.folder, epoch)
+        tested = run.network if run.averaged is None else run.averaged
         with _uncompiled():
             self._reestimate(tested)
             result = self._result(tested)
@@ -313,16 +313,16 @@ class _Training:
             result=result,
         )
 
-    def _save(self, epoch: int) -> None:
+    def _save(self, folder: Folder, epoch: int) -> None:
         run = self.prepared
-        tensors = {f"network.{name}": tensor for name, tensor in run.network.state_dict().items()}
-        scalars = {}
+        tensors: dict[str, Any] = {f"network.{name}": tensor for name, tensor in run.network.state_dict().items()}
+        scalars: dict[str, Any] = {}
         for name, value in run.optimiser.state().items():
             (tensors if isinstance(value, Tensor) else scalars)[f"optimiser.{name}"] = value
         if run.average:
             tensors |= {f"average.{name}": tensor for name, tensor in run.average.state_dict().items()}
         state = {"rows": run.rows, "resumed": run.resumed, "scalars": scalars, "seconds": self._elapsed()}
-        self.folder.save(epoch + 1, tensors, state)
+        folder.save(epoch + 1, tensors, state)
 
     def _elapsed(self) -> float:
         """Seconds of the run, those before it was resumed included."""

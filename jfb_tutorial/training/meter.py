@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ..network import ImplicitNetwork
-from ..solvers.iteration import FixedPointIteration
+from ..solvers.iteration import FixedPointIteration, Solution
 
 REMEDY = "lower the learning rate, or look at the residual and the contraction factor of the epochs before"
 
@@ -26,7 +27,7 @@ class Meter:
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor, network: ImplicitNetwork) -> None:
         """A step: its loss, summed over the samples, and what the network's latest solve was like."""
         sums = {"loss": loss.detach(), "accuracy": (logits.argmax(dim=1) == labels).sum()}
-        maxima = {}
+        maxima: dict[str, Tensor] = {}
         self.samples += len(labels)
         last = network.last
         if last is not None:
@@ -36,7 +37,7 @@ class Meter:
                 "unconverged": (~last.converged).sum(),
             }
             maxima |= {"residual_worst": last.residuals[-1].max(), "steps_max": last.steps.max()}
-            maxima["contraction"] = _largest_ratio(network)
+            maxima["contraction"] = _largest_ratio(last, network.solver)
         for kept, new in ((self.sums, sums), (self.maxima, maxima)):
             for key, value in new.items():
                 kept.setdefault(key, []).append(value.double())
@@ -81,9 +82,8 @@ class Meter:
         return row
 
 
-def _largest_ratio(network: ImplicitNetwork) -> Tensor:
+def _largest_ratio(last: Solution, solver: Callable) -> Tensor:
     """The largest ratio of consecutive residuals of the batch, which may be coupled; −inf where there is none to trust."""
-    last, solver = network.last, network.solver
     nothing = last.residuals.new_full((), -math.inf)  # on the device; new_tensor would wait for it
     if type(solver) is not FixedPointIteration or solver.check_every != 1:
         return nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,8 +87,8 @@ def optimiser(recipe: Recipe, network: ImplicitNetwork) -> Together:
     Raises:
         ValueError: "muon" for a network whose Q has no convolutions.
     """
-    settings = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
-    nesterov = {"momentum": 0.9, "nesterov": True}
+    settings: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    nesterov: dict[str, Any] = {"momentum": 0.9, "nesterov": True}
     parameters = list(network.parameters())
     match recipe.optimiser:
         case "sgd":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from typing import Any
 
-from .._checks import choice, flag, integer, positive
+from .._checks import check_choice, check_flag, check_integer, check_positive
 
 __all__ = ["call", "count", "fraction", "number", "one_of", "option", "parse", "switch"]
 
@@ -31,7 +31,7 @@ def option(default: Any, help: str, *, parse: Reader | None, check: Check) -> An
 
 def switch(default: bool, help: str) -> Any:
     """On or off."""
-    return option(default, help, parse=None, check=flag)
+    return option(default, help, parse=None, check=check_flag)
 
 
 def count(default: int, help: str, *, least: int = 0) -> Any:
@@ -40,7 +40,7 @@ def count(default: int, help: str, *, least: int = 0) -> Any:
         default,
         help,
         parse=read_integer,
-        check=lambda name, value: integer(name, value, least, f"{least} is the least that makes sense"),
+        check=lambda name, value: check_integer(name, value, least, f"{least} is the least that makes sense"),
     )
 
 
@@ -64,7 +64,7 @@ def fraction(default: float, help: str, *, below: float = float("inf")) -> Any:
 def one_of(default: str, help: str, valid: Iterable[str]) -> Any:
     """One of a few names."""
     names = tuple(valid)
-    return option(default, help, parse=read_text, check=lambda name, value: choice(name, value, names))
+    return option(default, help, parse=read_text, check=lambda name, value: check_choice(name, value, names))
 
 
 def call(default: Callable | None, help: str, known: Mapping[str, Callable], *, optional: bool = False) -> Any:
@@ -84,7 +84,7 @@ def positive_or_error(remedy: str) -> Check:
     """The check of a number above 0; `remedy` says what is usual. An integer stays one, as old records have it."""
 
     def check(name: str, value: Any) -> Any:
-        positive(name, value, remedy)
+        check_positive(name, value, remedy)
         return value
 
     return check
@@ -109,7 +109,7 @@ def parse(name: str, text: str, known: Mapping[str, Callable]) -> Any:
             f"{name} must be a name, with arguments if need be, such as {next(iter(known))}(), got {text!r}"
         ) from None
     lower = {key.lower(): key for key in known}
-    build = known[lower.get(spelt.lower()) or choice(name, spelt, known)]
+    build = known[lower.get(spelt.lower()) or check_choice(name, spelt, known)]
     try:
         return build(*positional, **named)
     except TypeError as error:

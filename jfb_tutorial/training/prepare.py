@@ -6,7 +6,7 @@ Each is a function. What can be refused is refused before anything is built.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +75,12 @@ class Prepared:
     resumed: list[int] = field(default_factory=list)
     before: float = 0.0
     gave_way: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def averaged(self) -> ImplicitNetwork | None:
+        """The network with the averaged weights; None if there are none."""
+        # AveragedModel knows its copy of the network as a module only
+        return cast(ImplicitNetwork, self.average.module) if self.average else None
 
 
 def settle(recipe: Recipe, network: ImplicitNetwork | None) -> Recipe:
@@ -262,8 +268,10 @@ def _prepare_network(
     """The caller's network, or one with weights drawn from the recipe's seed; on the device, as the recipe wants it."""
     torch.manual_seed(generator(recipe.seed, WEIGHTS).initial_seed())
     if own is None:
-        rule = {} if recipe.explicit else {"gradient": recipe.rule}
-        network = build(recipe.network, **recipe.arguments, **rule, solver=recipe.solver, **adaptation)
+        settings = recipe.arguments | adaptation
+        if not recipe.explicit:  # the twin has a rule of its own
+            settings["gradient"] = recipe.rule
+        network = build(recipe.network, solver=recipe.solver, **settings)
     else:
         network = own
         network.solver = recipe.solver or own.solver
@@ -272,7 +280,7 @@ def _prepare_network(
         checkpoints.drop_nothing(network)
     network.to(device, torch.float64 if recipe.precision == "float64" else torch.float32)
     if recipe.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     return network
 
 

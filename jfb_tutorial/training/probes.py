@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ def _probe(network: ImplicitNetwork, recipe: Recipe, images: Images) -> dict:
 def measure(network: ImplicitNetwork, recipe: Recipe, held: Images | None, test: Images) -> dict:
     """What a run comes to: the test, used here for the first time unless the recipe watches it, and the held-out images."""
     final = evaluate(network, test, solver=recipe.evaluation)
-    result = {"test_accuracy": final.accuracy, "test_loss": final.loss, "test_images": len(test)}
+    result: dict[str, Any] = {"test_accuracy": final.accuracy, "test_loss": final.loss, "test_images": len(test)}
     result |= {"residual_worst": final.residual, "steps_mean": final.steps, "unconverged_images": final.unconverged}
     if held is not None:
         judged = evaluate(network, held, solver=recipe.evaluation)

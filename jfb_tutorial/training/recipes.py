@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from .. import gradients, solvers
-from .._checks import choice, nearest
+from .._checks import check_choice, nearest
 from ..architectures import ARCHITECTURES, NORMS
 from ..gradients import JFB, Unrolled
 from .batches import Augmentation
@@ -171,12 +171,13 @@ class Recipe:
     def replace(self, **changes) -> Recipe:
         """The recipe with some fields changed; ValueError offers the nearest name for an unknown one."""
         for name in changes:
-            choice("field", name, [f.name for f in fields(self)])
+            check_choice("field", name, [f.name for f in fields(self)])
         return dataclasses.replace(self, **changes)._proposing(frozenset(self.proposals) - changes.keys())
 
     def give_way(self, **settings: int) -> Recipe:
         """The recipe with proposals lowered to fit a data set; what was proposed remains so."""
-        return dataclasses.replace(self, **settings)._proposing(self.proposals)
+        lowered: dict[str, Any] = dict(settings)
+        return dataclasses.replace(self, **lowered)._proposing(self.proposals)
 
     def differences(self, config: dict, gave_way: dict) -> list[str]:
         """The fields in which a run is none of this recipe.
@@ -213,9 +214,9 @@ def recipe(dataset: str, scale: str = "cpu", **changes) -> Recipe:
     Raises:
         ValueError, TypeError: an unknown data set, scale or field, or a bad setting.
     """
-    choice("scale", scale, SCALES)
+    check_choice("scale", scale, SCALES)
     network = changes.get("network") or _network_of(dataset)
-    choice("network", network, OF_THE_BOOK)
+    check_choice("network", network, OF_THE_BOOK)
     settings = OF_THE_BOOK[network] | ({} if scale == "full" else AT_SCALE[scale].get(network, {}))
     preset = Recipe(dataset=dataset, network=network, **settings)
     return preset._proposing(GIVES_WAY).replace(**changes)

@@ -61,7 +61,11 @@ class Record(dict):
 
 def provenance(device: torch.device | str = "cpu") -> dict:
     """The `commit`, `training_version`, `versions`, `device` and `date` of a measurement that is made now."""
-    versions = {"Python": platform.python_version(), "torch": torch.__version__, "torchvision": version("torchvision")}
+    versions: dict[str, str | None] = {
+        "Python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+    }
     if torch.device(device).type == "cuda":
         versions |= {"CUDA": torch.version.cuda, "cuDNN": str(torch.backends.cudnn.version())}
     return {

@@ -19,7 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..._checks import flag, integer
+from ..._checks import check_flag, check_integer
 from ...network import ImplicitNetwork
 from ._program import Numbers, program
 
@@ -74,7 +74,7 @@ def cobweb(d: float = 0.45, y0: float = 0.8, steps: int = 6, *, fold: bool = Fal
     Raises:
         ValueError: a parameter is outside its range.
     """
-    steps = integer("steps", steps, 0, "the slider goes from 0 to 60")
+    steps = check_integer("steps", steps, 0, "the slider goes from 0 to 60")
     parameters = {"d": float(d), "y0": float(y0), "steps": steps}
     _check_ranges(parameters, {"d": (0, 0.7), "y0": (0, 1), "steps": (0, 60)})
     words = (
@@ -91,7 +91,7 @@ def cobweb(d: float = 0.45, y0: float = 0.8, steps: int = 6, *, fold: bool = Fal
         "cobweb",
         label="Fold explorer: the cobweb and the fixed points of y = d + y⁵" if fold else "Cobweb explorer: y ← d + y⁵",
         words=words + _ALIVE,
-        parameters={**parameters, "fold": flag("fold", fold)},
+        parameters={**parameters, "fold": check_flag("fold", fold)},
     )
 
 
@@ -110,7 +110,7 @@ def contraction(re: float = 0.6, im: float = 0.5, c: float = 0.0, steps: int = 2
     Raises:
         ValueError: a parameter is outside its range.
     """
-    steps = integer("steps", steps, 0, "the slider goes from 0 to 40")
+    steps = check_integer("steps", steps, 0, "the slider goes from 0 to 40")
     parameters = {"re": float(re), "im": float(im), "c": float(c), "steps": steps, "angle": float(angle)}
     ranges = {"re": (-1.2, 1.2), "im": (0, 1.2), "c": (0, 4), "steps": (0, 40), "angle": (0, 360)}
     _check_ranges(parameters, ranges)
@@ -237,7 +237,7 @@ def phantom(
         TypeError: k is no integer.
         ValueError: a parameter is outside its range, or damping between two rows of the map.
     """
-    k = integer("k", k, 1, "the slider goes from 1 to 20")
+    k = check_integer("k", k, 1, "the slider goes from 1 to 20")
     parameters = {
         "k": k,
         "damping": float(damping),
