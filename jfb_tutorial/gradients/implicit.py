@@ -98,10 +98,7 @@ class ImplicitDifferentiation:
             for record in tallies:
                 record.residuals.append(max(solution.residual.tolist(), default=0.0))
             if not bool(solution.converged.all()):
-                self._report(
-                    solution,
-                    not self.per_sample and _looks_uncoupled(transposed, g),
-                )
+                self._report(solution, not self.per_sample and _looks_uncoupled(transposed, g))
             return solution.w.reshape(g.shape).to(g.dtype)
 
         return with_adjoint(T, u_star, adjoint, twice=self.solver == "cg")
@@ -120,14 +117,14 @@ class ImplicitDifferentiation:
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def _remedies(self, solution: LinearSolution, uncoupled: bool) -> list[str]:
-        """What may help, the likeliest first."""
+        """What may help."""
         remedies = []
-        if uncoupled:
-            remedies.append("T seems not to couple its samples: then per_sample=True solves a small system for each")
         if solution.steps >= self.max_steps:
             remedies.append(f"max_steps = {self.max_steps} was reached: raise it, or take a looser tol")
         else:
             remedies.append("it got no better: is T a contraction at u*, in this precision? A looser tol may do")
+        if uncoupled:
+            remedies.append("T seems not to couple its samples: then per_sample=True solves a small system for each")
         # the series needs a contraction and bicgstab luck; these two need neither
         others = " or ".join(repr(solver) for solver in ("gmres", "cg") if solver != self.solver)
         remedies.append(f"another solver may do: solver={others}")
