@@ -163,7 +163,7 @@ def compare(
             cosine = torch.nn.functional.cosine_similarity(gradient, exact, dim=0, eps=0).item()
             bias = ((gradient - exact).norm() / exact.norm()).item()
             rows.append(Row(rule, cosine, bias, evaluations, products, saved))
-    return Comparison(tuple(rows), len(solution.residuals), solution.residuals[-1].max().item())
+    return Comparison(tuple(rows), len(solution.residuals), solution.residual.max().item())
 
 
 def _measure(

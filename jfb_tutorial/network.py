@@ -208,7 +208,7 @@ def _missed(solution: Solution, solver: Callable) -> str:
     )
     return (
         f"{int(missed.sum())} of {len(missed)} samples missed the tolerance after {int(solution.steps.max())} evaluations of R, "
-        f"worst residual {solution.residuals[-1].max():.1e}{tol}"
+        f"worst residual {solution.residual.max():.1e}{tol}"
     )
 
 

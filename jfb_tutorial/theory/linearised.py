@@ -139,7 +139,7 @@ def _solved(T: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
                 break
             if bool(solution.converged.all()):
                 return solution.u
-            tried.append(f"residual {solution.residuals[-1].max():.1e}")
+            tried.append(f"residual {solution.residual.max():.1e}")
     raise RuntimeError(f"no fixed point found to 1e-12 ({tried[-1]}); is T a contraction in eval mode?")
 
 

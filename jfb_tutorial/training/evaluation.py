@@ -92,7 +92,7 @@ def evaluate(
         for begin in range(0, len(data), batch):
             outputs.append(network(as_input(data.images[begin : begin + batch], network)).float())
             if network.last is not None:
-                residuals.append(network.last.residuals[-1])
+                residuals.append(network.last.residual)
                 steps.append(network.last.steps)
                 converged.append(network.last.converged)
     logits = torch.cat(outputs)

@@ -32,11 +32,11 @@ class Meter:
         last = network.last
         if last is not None:
             sums |= {
-                "residual_mean": last.residuals[-1].double().sum(),
+                "residual_mean": last.residual.double().sum(),
                 "steps_mean": last.steps.sum(),
                 "unconverged": (~last.converged).sum(),
             }
-            maxima |= {"residual_worst": last.residuals[-1].max(), "steps_max": last.steps.max()}
+            maxima |= {"residual_worst": last.residual.max(), "steps_max": last.steps.max()}
             maxima["contraction"] = _largest_ratio(last, network.solver)
         for kept, new in ((self.sums, sums), (self.maxima, maxima)):
             for key, value in new.items():
