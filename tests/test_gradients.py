@@ -9,6 +9,8 @@ import subprocess
 import sys
 import textwrap
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +32,7 @@ from jfb_tutorial.network import ImplicitNetwork
 from jfb_tutorial.solvers import FixedPointIteration
 
 CASES = [(kind, batch, mixed) for kind in KINDS for batch in (1, 7) for mixed in (False, True)]
-RULES = [
+RULES: list[Callable] = [
     JFB(),
     ImplicitDifferentiation(),
     NeumannSeries(3, 0.5),
@@ -38,6 +40,10 @@ RULES = [
     UnrolledPhantom(3, 0.5),
     Unrolled(5),
 ]
+
+
+def with_more(*rules: Callable) -> list[Callable]:
+    return [*RULES, *rules]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}{'-mixed' if case[2] else ''}")
@@ -227,7 +233,7 @@ def test_a_fixed_point_from_inference_mode_is_taken(rule):
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 def test_nothing_is_left_behind(rule):
     found = problem("tanh", 2)
-    seen = []
+    seen: list = []
 
     def T(u):
         v = found.T(u)
@@ -292,7 +298,7 @@ def test_single_precision_reaches_the_default_tolerance_or_its_own(solver, kind)
 @pytest.mark.parametrize("solver", ["cg", "gmres", "bicgstab", "neumann"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_solved_in_single(dtype, solver, per_sample, monkeypatch):
-    dtypes = []
+    dtypes: list[torch.dtype] = []
     whole = implicit.solve
 
     def noting(method, g, wJ, wJt, **settings):
@@ -330,8 +336,8 @@ def test_a_compiled_operator_serves_all_but_cg_which_says_so():
     torch.compiler.reset()
     compiled = torch.compile(found.T, backend="aot_eager")
     parameters = list(found.R.parameters())
-    once = [rule for rule in RULES if rule != PublishedCG()]
-    for rule in [*once, ImplicitDifferentiation("bicgstab"), ImplicitDifferentiation("neumann")]:
+    more = with_more(ImplicitDifferentiation("bicgstab"), ImplicitDifferentiation("neumann"))
+    for rule in (rule for rule in more if rule != PublishedCG()):
         expected = torch.autograd.grad(loss(rule(found.T, found.u)), parameters)
         got = torch.autograd.grad(loss(rule(compiled, found.u)), parameters)
         for a, b in zip(got, expected, strict=True):
@@ -513,7 +519,7 @@ def test_a_gradient_that_is_not_finite_passes_through_for_a_scaler_to_see():
 
 def test_an_operator_that_ignores_u():
     b = torch.ones(3, requires_grad=True)
-    for rule in [*RULES, ImplicitDifferentiation("cg")]:
+    for rule in with_more(ImplicitDifferentiation("cg")):
         (g,) = torch.autograd.grad(rule(lambda u: b.expand(2, 3) * 2, torch.zeros(2, 3)).sum(), b)
         if isinstance(rule, NeumannSeries | UnrolledPhantom):  # λ (1 + (1 − λ) + (1 − λ)²) of it
             g = g / 0.875
@@ -522,7 +528,7 @@ def test_an_operator_that_ignores_u():
 
 def test_what_follows_may_write_in_place():
     found = problem("conv", 2)
-    for rule in [*RULES, NeumannSeries(1, 0.5)]:
+    for rule in with_more(NeumannSeries(1, 0.5)):
         results = []
         for inplace in (False, True):
             network = ImplicitNetwork(nn.Identity(), found.R, nn.ReLU(inplace=inplace), gradient=rule)
@@ -552,7 +558,7 @@ def test_leaves_that_hide():
 
 def test_a_checkpoint_inside_T():
     found = problem("group", 2)
-    for rule in [*RULES, ImplicitDifferentiation("cg")]:
+    for rule in with_more(ImplicitDifferentiation("cg")):
         expected = gradient(rule, found)
         value = rule(lambda u: torch.utils.checkpoint.checkpoint(found.T, u, use_reentrant=False), found.u)
         parts = torch.autograd.grad(loss(value), list(found.R.parameters()))
@@ -563,12 +569,13 @@ def test_a_checkpoint_inside_T():
 def test_the_units_of_the_loss_play_no_part(size):
     found = problem("tanh", 3)
     single = Problem(copy.deepcopy(found.R).float(), found.q.float(), found.u.float(), found.gamma)
+    bias = single.R.get_parameter("linear.bias")
     for solver in ("cg", "gmres", "bicgstab", "neumann"):
         rule = ImplicitDifferentiation(solver, tol=1e-4)
         value = rule(single.T, single.u)
-        (small,) = torch.autograd.grad(size * value.sum(), single.R.linear.bias)
+        (small,) = torch.autograd.grad(size * value.sum(), bias)
         value = rule(single.T, single.u)
-        (one,) = torch.autograd.grad(value.sum(), single.R.linear.bias)
+        (one,) = torch.autograd.grad(value.sum(), bias)
         torch.testing.assert_close(small / size, one, rtol=1e-3, atol=1e-4)
 
 
@@ -600,7 +607,7 @@ def test_a_gradient_scaler_skips_what_overflows():
     R = nn.Linear(8, 8)
     with torch.no_grad():
         R.weight *= 0.9 / torch.linalg.matrix_norm(R.weight, 2)
-    for rule in [*RULES, *(ImplicitDifferentiation(solver) for solver in ("cg", "bicgstab", "neumann"))]:
+    for rule in with_more(*(ImplicitDifferentiation(solver) for solver in ("cg", "bicgstab", "neumann"))):
         network = ImplicitNetwork(nn.Linear(4, 8), lambda u, q: torch.tanh(R(u) + q), nn.Identity(), gradient=rule)
         network.R_weights = R
         before = R.weight.clone()
@@ -615,22 +622,27 @@ def test_a_gradient_scaler_skips_what_overflows():
         assert torch.equal(R.weight, before)
 
 
+def wrong(value: Any) -> Any:
+    """A value of another type than the annotation says."""
+    return value
+
+
 BAD = [
     (lambda: NeumannSeries(0), ValueError, "terms must be at least 1, got 0.*nearest valid choice is 1"),
-    (lambda: NeumannSeries(1.5), TypeError, "terms must be an integer"),
+    (lambda: NeumannSeries(wrong(1.5)), TypeError, "terms must be an integer"),
     (lambda: NeumannSeries(2, 0.0), ValueError, r"damping must be in \(0, 1\], got 0.0"),
     (lambda: NeumannSeries(2, 1.1), ValueError, r"damping must be in \(0, 1\], got 1.1.*1.0, no damping"),
     (lambda: NeumannSeries(2, float("nan")), ValueError, "damping must be in"),
-    (lambda: UnrolledPhantom(damping="1"), TypeError, "damping must be a number"),
+    (lambda: UnrolledPhantom(damping=wrong("1")), TypeError, "damping must be a number"),
     (lambda: UnrolledPhantom(0), ValueError, "steps must be at least 1"),
     (lambda: Unrolled(-3), ValueError, "steps must be at least 1"),
     (lambda: ImplicitDifferentiation("GMRes"), ValueError, "solver must be one of.*did you mean 'gmres'"),
     (lambda: ImplicitDifferentiation("conjugate"), ValueError, "did you mean"),
-    (lambda: ImplicitDifferentiation(3), ValueError, "solver must be one of"),
+    (lambda: ImplicitDifferentiation(wrong(3)), ValueError, "solver must be one of"),
     (lambda: ImplicitDifferentiation(tol=0), ValueError, "tol must be positive"),
     (lambda: ImplicitDifferentiation(tol=1.0), ValueError, "tol must be below 1, got 1.0: w = 0 would do"),
     (lambda: ImplicitDifferentiation(max_steps=0), ValueError, "max_steps must be at least 1"),
-    (lambda: ImplicitDifferentiation(per_sample=1), TypeError, "per_sample must be True or False"),
+    (lambda: ImplicitDifferentiation(per_sample=wrong(1)), TypeError, "per_sample must be True or False"),
     (lambda: ImplicitDifferentiation(on_failure="ignore"), ValueError, "on_failure must be one of 'raise', 'warn'"),
     (lambda: JFB()(torch.tanh, torch.tensor(1.0)), ValueError, "u_star must have a batch dimension"),
     (lambda: JFB()(torch.tanh, torch.ones(2, 2, dtype=torch.int64)), TypeError, "u_star must be a floating-point"),

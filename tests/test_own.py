@@ -157,7 +157,8 @@ def test_tensors_of_the_callers_train(dtype):
     assert run.record["config"]["dataset"] == "spots"
     assert run.record["result"]["test_images"] == 50
     assert run.record["result"]["test_accuracy"] > 0.8
-    both = (data.Images("spots", *tensors(200, (1, 8, 8)), tuple("0123456789")), tensors(50))
+    images, labels = tensors(200, (1, 8, 8))
+    both = (data.Images("spots", images, labels, tuple("0123456789")), tensors(50))
     if dtype == torch.uint8:
         with pytest.raises(ValueError, match="same classes"):
             train(plan, data=((train_set[0], train_set[1].clamp(max=8)), both[0]))
