@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_choice
-from ._packing import LatentOperator, State
-from ._phase import phase
-from .gradients import JFB, Unrolled
-from .solvers import FixedPointIteration, Solution
-from .solvers.iteration import eager
+from .._checks import check_choice
+from .._phase import phase
+from ..gradients import JFB, Unrolled
+from ..solvers import FixedPointIteration, Solution
+from ..solvers.iteration import eager
+from .packing import LatentOperator, State
 
 __all__ = ["ImplicitNetwork"]
 

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from .solvers.iteration import rows
+from ..solvers.iteration import rows
 
 State = Tensor | tuple[Tensor, ...]
 """A latent: `(batch, *latent)`, or a tuple of such tensors of one batch size, dtype and device."""
