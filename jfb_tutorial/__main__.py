@@ -160,7 +160,7 @@ def _train(options: argparse.Namespace) -> None:
 
 def _summarise(runs: list[records.Record], folder: Path) -> None:
     """Draw the curves of several seeds, and say how far they lie apart."""
-    # torchrun starts this in every process: the first speaks for all
+    # torchrun runs this in every process: rank 0 reports for all
     if int(os.environ.get("RANK", 0)):
         return
     accuracies = [100 * record["result"]["test_accuracy"] for record in runs]
@@ -186,7 +186,7 @@ def _typed(options: argparse.Namespace) -> dict[str, Any]:
 
 def _tell(record: records.Record, folder: Path) -> None:
     """Draw a run's curves, and say what came out."""
-    # torchrun starts this in every process: the first speaks for all
+    # torchrun runs this in every process: rank 0 reports for all
     if int(os.environ.get("RANK", 0)):
         return
     curves([record]).savefig(folder / "curves.png", dpi=150)

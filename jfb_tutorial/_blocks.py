@@ -44,7 +44,7 @@ class Norms:
     def inner(self, channels: int) -> nn.Module:
         if not self.batch_norm:
             return nn.Identity()
-        # no weights in R, as in the paper's code, whichever normalisation it is
+        # no learned weights in R, as in the paper's code; batch normalisation leaves them out itself
         return groups(channels, False) if self.norm == "group" else LatentBatchNorm2d(channels, self.norm)
 
     def outer(self, channels: int, affine: bool = True) -> nn.Module:

@@ -26,6 +26,7 @@ def products(v: Tensor, u: Tensor) -> tuple[Product, Product]:
     def transposed(w: Tensor) -> Tensor:
         if not v.requires_grad:
             return torch.zeros_like(w)
+        # PyTorch advises against autocast in a backward pass: its operations have the dtypes of the forward pass
         with torch.autocast(u.device.type, enabled=False):
             # one graph serves every product, so it is retained; None where v depends on parameters but not on u
             (product,) = torch.autograd.grad(v, u, w, retain_graph=True, allow_unused=True)

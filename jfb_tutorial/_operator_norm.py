@@ -118,6 +118,7 @@ class OperatorNorm(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """The bounded weight, differentiable by `weight`."""
         self._refresh(weight)
+        # under autocast the map, and with it σ, would be computed in half precision
         with torch.autocast(weight.device.type, enabled=False):
             work = torch.promote_types(weight.dtype, torch.float32)
             # a copy, since the buffer may change before the backward pass; normed, since half precision rounds it
@@ -171,7 +172,7 @@ class OperatorNorm(nn.Module):
             y = self._gram(weight, b.reshape(start.shape)).flatten()
             products = torch.cat([products, y[None]])
             size = torch.linalg.vector_norm(y)
-            # against all vectors, where Lanczos's recurrence takes the last two: rounding would bring the others back
+            # against all vectors, where Lanczos's recurrence takes the last two: rounding would bring back the earlier ones
             for _ in range(2):  # once loses orthogonality to rounding, twice does not
                 y = y - (basis @ y) @ basis
             rest = torch.linalg.vector_norm(y)

@@ -58,7 +58,7 @@ class PublishedCG:
                 alpha = _ratio(rho, _dots(p, p_JJt))
                 w, r = w + alpha * p, r - alpha * p_JJt
                 w_J = w - transposed(w)
-                # measured with w itself, at two products more, and not by the recursion's r, which rounding parts from it
+                # measured with w itself, at two products more, and not by r, which drifts from it by rounding
                 missing = rows(w_J - apply(w_J) - b).norm(dim=1)
                 if bool((missing <= self.tol).all()):
                     break

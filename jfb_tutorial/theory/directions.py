@@ -156,7 +156,7 @@ def phantom_check(network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Loss, ru
         # at a fixed point found to 1e-12, so that A shows the error of the rule and not that of a solver
         A = case.theta_T_rows(rule(case.T, case.u))
     smallest, largest = _spectrum(case.M_T)
-    # ∂F/∂θ = 0: nothing is below the threshold
+    # 0 / 0 where ∂F/∂θ = 0: then no residual is below it
     threshold = smallest**2 / largest if largest else 0.0
     tol = getattr(rule, "tol", 0.0)
     if tol and tol > threshold / 10:
