@@ -40,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         how = {"train": "; the same command with --resume goes on", "reproduce": "; the same command goes on"}
         print(f"\nstopped{how.get(options.command, '')}", file=sys.stderr)
-        return 130
+        return 130  # 128 + SIGINT, as shells say it
+    # what the package raises for a mistake of its user; another kind is a fault of its own and shows its traceback
     except (ValueError, TypeError, OSError, FloatingPointError, RuntimeError) as error:
         if options.traceback:
             raise
@@ -75,10 +76,11 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
         "What is not given is the book's for this data set, network and scale, made smaller for a small data set.",
     )
     for f in fields(Recipe):
-        if f.name == "dataset":
+        if f.name == "dataset":  # an argument by position
             continue
         switch = f.metadata["parse"] is None
         kind = {"action": argparse.BooleanOptionalAction} if switch else {"metavar": "X"}
+        # None tells what was not typed from what was, be it the default; `_typed` parses the text
         group.add_argument(f"--{f.name.replace('_', '-')}", default=None, help=f.metadata["help"], **kind)
 
 
@@ -158,10 +160,12 @@ def _train(options: argparse.Namespace) -> None:
 
 def _summarise(runs: list[records.Record], folder: Path) -> None:
     """Draw the curves of several seeds, and say how far they lie apart."""
+    # torchrun runs this in every process: rank 0 reports for all
     if int(os.environ.get("RANK", 0)):
         return
     accuracies = [100 * record["result"]["test_accuracy"] for record in runs]
     curves(runs).savefig(folder / "curves.png", dpi=150)
+    # of one seed there is no standard deviation
     spread = f" ± {statistics.stdev(accuracies):.2f} (standard deviation)" if len(accuracies) > 1 else ""
     print(
         f"{len(accuracies)} seeds: test accuracy {statistics.mean(accuracies):.2f}%{spread}, "
@@ -182,6 +186,7 @@ def _typed(options: argparse.Namespace) -> dict[str, Any]:
 
 def _tell(record: records.Record, folder: Path) -> None:
     """Draw a run's curves, and say what came out."""
+    # torchrun runs this in every process: rank 0 reports for all
     if int(os.environ.get("RANK", 0)):
         return
     curves([record]).savefig(folder / "curves.png", dpi=150)
@@ -215,6 +220,7 @@ def _images_for(network: ImplicitNetwork, dataset: str, split: str) -> data.Imag
     """A data set, the images of a folder in the shape that the network takes."""
     if dataset in data.DATASETS:
         return data.load(dataset, split)
+    # Q begins with `Normalise`, which knows (channels, side, side)
     channels, _, side = network.Q[0].shape
     images = data.load(dataset, split, size=side, channels=channels)
     for note in images.notes:
@@ -232,6 +238,7 @@ def _inspect(options: argparse.Namespace) -> None:
     print(images)
     _print_summary(summary, images.classes, options.steps, options.tol)
     if options.picture:
+        # without Matplotlib's version in the file: the same picture is the same bytes
         extremes(inspection, images, after=min(5, options.steps)).savefig(options.picture, metadata={"Software": None})
     if options.out:
         about = {"checkpoint": options.checkpoint.name, "digest": checkpoints.digest(options.checkpoint)}
@@ -243,6 +250,7 @@ def _print_summary(summary: dict, classes: tuple[str, ...], steps: int, tol: flo
     """The tables of an inspection."""
     print("\nsteps  accuracy  confidence  images whose class is still to change")
     for row in summary["after"]:
+        # the first ten and the last, to keep the table short
         if row["steps"] <= 10 or row["steps"] == steps:
             print(
                 f"{row['steps']:5}  {100 * row['accuracy']:7.2f}%  {100 * row['confidence']:9.2f}%  {row['still_to_change']:,}"
@@ -265,9 +273,11 @@ def _data(options: argparse.Namespace) -> None:
             except data.DataNotFoundError as error:
                 if options.dataset:
                     raise
+                # once, not for each split
                 print(f"{name} is not there. {error.remedy}")
                 break
     if options.download and not options.dataset:
+        # the first, digits, comes with scikit-learn
         raise ValueError(f"--download needs the names of data sets: {', '.join(data.DATASETS[1:])}")
 
 
@@ -293,6 +303,7 @@ def _bench(options: argparse.Namespace) -> None:
     noise = generator(0)
     images = torch.randint(256, (options.batch, *network.Q[0].shape), generator=noise, dtype=torch.uint8)
     d = as_input(images, network)
+    # labels at random: costs and angles are wanted, not a loss that means something
     y = torch.randint(10, (options.batch,), generator=noise).to(d.device)
     loss = torch.nn.CrossEntropyLoss()
     print(f"{options.network}, {options.batch} random images, eval mode, {records.device_name(d.device)}")
@@ -325,5 +336,6 @@ COMMANDS = {
 
 if __name__ == "__main__":
     with warnings.catch_warnings():
+        # the same warning of every epoch or batch is told once
         warnings.simplefilter("once", RuntimeWarning)
         sys.exit(main())

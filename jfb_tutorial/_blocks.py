@@ -20,6 +20,7 @@ class Normalise(nn.Module):
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], side: int) -> None:
         super().__init__()
         self.shape = (len(mean), side, side)
+        # (channels, 1, 1), which broadcasts over images (batch, channels, side, side)
         self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1))
 
@@ -43,6 +44,7 @@ class Norms:
     def inner(self, channels: int) -> nn.Module:
         if not self.batch_norm:
             return nn.Identity()
+        # no learned weights in R, as in the paper's code; batch normalisation leaves them out itself
         return groups(channels, False) if self.norm == "group" else LatentBatchNorm2d(channels, self.norm)
 
     def outer(self, channels: int, affine: bool = True) -> nn.Module:
@@ -60,7 +62,7 @@ def conv(inner: int, outer: int, side: int = 3, **settings) -> nn.Conv2d:
 
 
 def leaky() -> nn.LeakyReLU:
-    return nn.LeakyReLU(0.1)
+    return nn.LeakyReLU(0.1)  # the slope of the paper's code throughout
 
 
 class Residual(nn.Module):
@@ -82,6 +84,7 @@ class Subsample(nn.Module):
         self.more, self.stride = more, stride
 
     def forward(self, x: Tensor) -> Tensor:
+        # F.pad counts pairs from the last dimension: width, height, then channels, the zeros half before and half after
         return F.pad(x[..., :: self.stride, :: self.stride], (0, 0, 0, 0, self.more // 2, self.more - self.more // 2))
 
 
@@ -96,10 +99,12 @@ class Latent(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         for name, value in {"entering": entering, "leaving": leaving}.items():
             if not (math.isfinite(value) and value > 0):
+                # `build` calls either factor gamma: so does the error
                 raise ValueError(f"gamma must be positive and finite, got {value}; below 1 it damps u")
             setattr(self, name, value)
 
     def forward(self, u: Tensor, q: Tensor) -> Tensor:
+        # a factor of 1 is left out: it would cost a pass over the latent in every step
         x = self.blocks(q + (u if self.entering == 1 else self.entering * u))
         return x if self.leaving == 1 else self.leaving * x
 

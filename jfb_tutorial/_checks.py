@@ -13,8 +13,10 @@ from torch import Tensor
 def check_integer(name: str, value, least: int, remedy: str) -> int:
     """`value` as an int of at least `least`; `remedy` says what to give instead."""
     try:
+        # to Python True is the integer 1; given as a number of steps it is a slip
         if isinstance(value, bool):
             raise TypeError
+        # takes the integers of NumPy and PyTorch too, and refuses 3.0, which int() would take
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}; {remedy}") from None
@@ -27,7 +29,7 @@ def check_positive(name: str, value, remedy: str) -> float:
     """`value` as a finite float above 0."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}; {remedy}")
-    if not 0 < float(value) < math.inf:
+    if not 0 < float(value) < math.inf:  # false for NaN too
         raise ValueError(f"{name} must be positive and finite, got {value}; {remedy}")
     return float(value)
 
@@ -72,6 +74,7 @@ def check_damping(value) -> float:
 
 def check_choice(name: str, value, valid) -> str:
     """`value`, if it is one of `valid`; else the error offers the nearest one."""
+    # a tuple, since `in` a dictionary fails on a value without a hash, such as a list
     if value not in tuple(valid):
         raise ValueError(
             f"{name} must be one of {', '.join(map(repr, valid))}, got {value!r}; did you mean {nearest(value, valid)!r}?"
@@ -82,4 +85,5 @@ def check_choice(name: str, value, valid) -> str:
 def nearest(value, valid) -> str:
     """The one of `valid` that is spelt most like `value`, in capitals or not."""
     lower = {name.lower(): name for name in valid}
+    # a cutoff of 0 has a nearest one for any value, however unlike
     return lower[get_close_matches(str(value).lower(), lower, n=1, cutoff=0.0)[0]]

@@ -26,7 +26,9 @@ def products(v: Tensor, u: Tensor) -> tuple[Product, Product]:
     def transposed(w: Tensor) -> Tensor:
         if not v.requires_grad:
             return torch.zeros_like(w)
+        # PyTorch advises against autocast in a backward pass: its operations have the dtypes of the forward pass
         with torch.autocast(u.device.type, enabled=False):
+            # one graph serves every product, so it is retained; None where v depends on parameters but not on u
             (product,) = torch.autograd.grad(v, u, w, retain_graph=True, allow_unused=True)
         return torch.zeros_like(w) if product is None else product
 
@@ -43,6 +45,7 @@ def products(v: Tensor, u: Tensor) -> tuple[Product, Product]:
                     return torch.zeros_like(x)
                 return torch.autograd.grad(image, w, x, retain_graph=True)[0]
             except RuntimeError as error:
+                # PyTorch's words about a compiled graph; any other error is of T's own making
                 if "double backward" not in str(error):
                     raise
                 raise TypeError(f"{_ONCE}; is T compiled? An operator that is not will do") from error
@@ -56,6 +59,7 @@ _ONCE = "the backward pass of T cannot be differentiated, so J x is not to be ha
 def _record(v: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None]:
     """w, and w J with its graph."""
     with torch.inference_mode(False), torch.enable_grad():
+        # Jᵀw is linear in w, so its derivative by w is the same at every w: zeros will do
         w = torch.zeros_like(v, requires_grad=True)
         (image,) = torch.autograd.grad(v, u, w, create_graph=True, allow_unused=True)
         if image is not None and not image.requires_grad:
@@ -65,6 +69,7 @@ def _record(v: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None]:
 
 def graph_nodes(v: Tensor) -> Iterator:
     """Every node of the graph of v, once; those of leaves have the leaf as `variable`."""
+    # a stack and no recursion, for which graphs of many steps are too deep
     stack, seen = [v.grad_fn], set()
     while stack:
         node = stack.pop()

@@ -110,19 +110,22 @@ class OperatorNorm(nn.Module):
         super().__init__()
         self.gamma, self.linear_map = gamma, linear_map
         work = torch.promote_types(weight.dtype, torch.float32)
+        # zeros: the first search starts from the random vector alone
         self.register_buffer("vector", torch.zeros(1, *inputs, dtype=work, device=weight.device))
-        self._version = -1
+        self._version = -1  # no tensor's version: the next line searches
         self._refresh(weight)
 
     def forward(self, weight: Tensor) -> Tensor:
         """The bounded weight, differentiable by `weight`."""
         self._refresh(weight)
+        # under autocast the map, and with it σ, would be computed in half precision
         with torch.autocast(weight.device.type, enabled=False):
             work = torch.promote_types(weight.dtype, torch.float32)
             # a copy, since the buffer may change before the backward pass; normed, since half precision rounds it
             x = self.vector.clone().to(work)
             # d‖Ax‖/dA = (Ax/‖Ax‖)xᵀ is the derivative of the norm of A at its largest singular vector x
             sigma = torch.linalg.vector_norm(self.linear_map(x / torch.linalg.vector_norm(x), weight.to(work)))
+        # where σ < γ the factor is 1, and the clamp lets no gradient through to σ
         return weight * (self.gamma / sigma.clamp(min=self.gamma)).to(weight.dtype)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
@@ -169,24 +172,28 @@ class OperatorNorm(nn.Module):
             y = self._gram(weight, b.reshape(start.shape)).flatten()
             products = torch.cat([products, y[None]])
             size = torch.linalg.vector_norm(y)
+            # against all vectors, where Lanczos's recurrence takes the last two: rounding would bring back the earlier ones
             for _ in range(2):  # once loses orthogonality to rounding, twice does not
                 y = y - (basis @ y) @ basis
             rest = torch.linalg.vector_norm(y)
             # 0 where the space is invariant and only rounding is left; a basis vector of 0 does no harm
             b = torch.where(rest > 10 * torch.finfo(y.dtype).eps * size, y / rest, 0.0)
             basis = torch.cat([basis, b[None]])
-        basis = basis[:-1]
+        basis = basis[:-1]  # its last vector has no product yet
         H = products @ basis.T
+        # WᵀW on the basis: symmetric (tridiagonal even) but for rounding, and eigh reads one triangle only
         values, vectors = torch.linalg.eigh((H + H.T) / 2)  # ascending
         # of W = 0 every vector is the largest, those of 0 in the basis too: take the first
         best = torch.where(values[-1] > 0, vectors[:, -1], torch.eye(len(values), dtype=y.dtype, device=y.device)[0])
         x, y = best @ basis, best @ products
         residual = torch.linalg.vector_norm(y - values[-1] * x)
+        # 0 / 0 where W = 0
         return x.reshape(start.shape), torch.where(residual == 0, 0.0, residual / values[-1])
 
     def _gram(self, weight: Tensor, x: Tensor) -> Tensor:
         """WᵀW x, `(1, *inputs)`: the gradient of ‖Wx‖²/2 by x, a convolution and its transpose."""
         with torch.inference_mode(False), torch.enable_grad():
+            # the clone is made outside inference mode, whose own tensors cannot require a gradient
             x = x.clone().requires_grad_()
             y = self.linear_map(x, weight)
             return torch.autograd.grad(y, x, y.detach())[0]
@@ -203,7 +210,7 @@ def _convolution(module: nn.Conv2d) -> Convolution:
         module.dilation,
         module.groups,
         module.padding_mode,
-        tuple(module._reversed_padding_repeated_twice),
+        tuple(module._reversed_padding_repeated_twice),  # what nn.Conv2d itself hands to F.pad
     )
 
 

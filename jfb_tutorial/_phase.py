@@ -13,6 +13,7 @@ from contextvars import ContextVar
 
 import torch
 
+# None: no network has said
 _recording: ContextVar[bool | None] = ContextVar("jfb_tutorial_recording", default=None)
 
 
@@ -23,6 +24,7 @@ def phase(*, recording: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        # not set to None: after a network inside R, what the outer one said holds again
         _recording.reset(token)
 
 

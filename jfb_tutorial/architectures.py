@@ -133,6 +133,7 @@ def _check_settings(batch_norm: bool, explicit: bool, norm: str, gradient: Calla
     check_choice("norm", norm, NORMS)
     if explicit and gradient not in (JFB(), Unrolled(1)):
         raise ValueError(f"an explicit network is differentiated as it is; leave gradient out, got {gradient}")
+    # the default, POLICIES[0], passes, since it may not have been asked for
     if not batch_norm and norm in POLICIES[1:]:
         raise ValueError(f"norm={norm!r} is about the batch normalisation that batch_norm=False leaves out; choose one")
     if norm == "rescaling" and (batch_norm or explicit):
@@ -178,6 +179,7 @@ def _mnist(gamma: float, norms: Norms, images: Images) -> Parts:
 
     Q = nn.Sequential(
         images.normalise(),
+        # tuples only put layers that belong together on a line; nn.Sequential gets them one by one
         *(conv(images.channels, 16), norms.outer(16), leaky(), nn.MaxPool2d(3)),  # 16×9×9
         *(conv(16, 32), norms.outer(32), leaky()),
     )
@@ -201,6 +203,7 @@ def _svhn(gamma: float, norms: Norms, images: Images) -> Parts:
         *(conv(images.channels, 16, bias=False), norms.outer(16), leaky()),
         *(basic(16, 16, 1), basic(16, 32, 2), basic(32, 64, 2)),  # 64×8×8
     )
+    # 0.01 as in the blocks of `_mnist`
     block = Residual(nn.Sequential(conv(64, 64), leaky(), conv(64, 64), nn.LeakyReLU(0.01)), norms.inner(64))
     S = nn.Sequential(
         *(conv(64, 16, padding=0), leaky(), nn.Dropout2d(0.2)),  # 16×6×6
@@ -228,6 +231,7 @@ def _cifar10(gamma: float, norms: Norms, images: Images) -> Parts:
     R = Latent(*(block(norms.inner(35)) for _ in range(5)), entering=gamma)
     S = nn.Sequential(
         *(conv(35, 35, stride=2), leaky(), nn.Dropout(0.1)),  # 35×5×5
+        # + 8: the frame of 4 on either side; // 4: the two poolings; halved by the convolution above
         *(nn.Flatten(), nn.Linear(35 * _halved((images.size + 8) // 4, 1) ** 2, images.classes, bias=False)),
     )
     return Q, R, S
@@ -297,6 +301,7 @@ class Architecture(NamedTuple):
     why: str = "an image has a pixel"
 
 
+# mean and standard deviation of each channel, of images in [0, 1]
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SVHN = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
 CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

@@ -105,6 +105,7 @@ class Comparison:
             "<style>.jfb-bench{border-collapse:collapse;font-variant-numeric:tabular-nums}.jfb-bench th,.jfb-bench td"
             "{text-align:right;padding:.15em .5em;border:0;border-bottom:1px solid rgba(128,128,128,.35);background:transparent;"
             "white-space:nowrap}.jfb-bench th:first-child{text-align:left}.jfb-bench tbody th{font-weight:normal}</style>"
+            # tabindex: a table that is wider than the page can be scrolled from the keyboard
             f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="backward rules compared">'
             f'<table class="jfb-bench"><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table></div>'
         )
@@ -151,6 +152,7 @@ def compare(
         [(JFB(), 0, 1.0, 0.5), (NeumannSeries(terms=2, damping=1.0), 1, 1.0, 0.25)]
     """
     parts = [part for part in (network.Q, network.R) if isinstance(part, torch.nn.Module)]
+    # each parameter once and in order: Q and R may share one
     theta = list(dict.fromkeys(p for part in parts for p in part.parameters() if p.requires_grad))
     if not theta:
         raise ValueError("network must have parameters in Q or R that require a gradient: there is nothing to compare")
@@ -160,6 +162,7 @@ def compare(
         rows = []
         for rule in rules:
             gradient, evaluations, products, saved = _measure(network, d, y, loss, theta, solution.u, rule)
+            # eps=0: the default, a least norm of 1e-8, would shrink the cosine of tiny gradients
             cosine = torch.nn.functional.cosine_similarity(gradient, exact, dim=0, eps=0).item()
             bias = ((gradient - exact).norm() / exact.norm()).item()
             rows.append(Row(rule, cosine, bias, evaluations, products, saved))
@@ -178,9 +181,11 @@ def _measure(
         evaluations += 1
         return T(v)
 
+    # around the rule alone: Q and S record the same whatever the rule
     with saved_bytes([*network.parameters(), *network.buffers()]) as saved:
         value = rule(counted, u)
     with tally() as count:
+        # not backward(), which would add to the `grad` of the parameters; zeros for one that the loss does not depend on
         parts = torch.autograd.grad(loss(network.S(T.unpack(value)), y), theta, materialize_grads=True)
     return torch.cat([part.flatten() for part in parts]), evaluations, count.products, saved.total
 
@@ -227,5 +232,6 @@ def name(rule: Callable) -> str:
             return f"UnrolledPhantom({rule.steps}), λ = {rule.damping:g}"
         case Unrolled():
             return f"Unrolled({rule.steps})"
+        # JFB, PublishedCG, a rule of the user's own
         case _:
             return repr(rule).removesuffix("()")

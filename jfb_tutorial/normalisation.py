@@ -52,6 +52,7 @@ class LatentBatchNorm2d(nn.BatchNorm2d):
     """
 
     def __init__(self, channels: int, policy: str = "fixed-point") -> None:
+        # without weights, as in the paper's code: a learned scale could undo the damping by γ
         super().__init__(channels, affine=False)
         self.policy = check_choice("policy", policy, POLICIES)
 
@@ -60,6 +61,7 @@ class LatentBatchNorm2d(nn.BatchNorm2d):
         if not self.training or self.policy == "every-step" or is_recording():
             return super().forward(x)
         if self.policy == "fixed-point":
+            # no running statistics are handed over, so none learn
             return F.batch_norm(x, None, None, training=True, eps=self.eps)
         return F.batch_norm(x, self.running_mean, self.running_var, training=False, eps=self.eps)
 
@@ -93,7 +95,7 @@ class Rescaling:
             factor = (self.gamma / stretch) ** (1 / len(R.blocks))
             for module in R.modules():
                 if isinstance(module, nn.Conv2d):
-                    for parameter in module.parameters(recurse=False):
+                    for parameter in module.parameters(recurse=False):  # its weight and its bias
                         parameter.mul_(factor)
 
     @staticmethod
@@ -108,6 +110,7 @@ class Rescaling:
             u: `(batch, channels, height, width)`.
             q: the same shape.
         """
+        # ε is as large as a normalised latent: this compares values of R far apart, and is no derivative
         noise = torch.randn_like(u)
         shifted = q + torch.randn_like(q)
         difference = R.forward(u + noise, shifted) - R.forward(u, shifted)
@@ -133,6 +136,7 @@ def reestimate(network: ImplicitNetwork, batches: Iterable[Tensor]) -> int:
     count = 0
     with network.using(mode="eval"), _averaging(norms):
         for batch in batches:
+            # not before there is a batch: without any, the old statistics stay
             if not count:
                 for norm in norms:
                     norm.reset_running_stats()

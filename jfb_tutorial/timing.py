@@ -32,13 +32,14 @@ def interleaved(functions: dict[Name, Callable[[], object]], rounds: int) -> dic
         for name, function in functions.items():
             begin = time.perf_counter()
             function()
-            if number:
+            if number:  # round 0 warms up
                 seconds[name].append(time.perf_counter() - begin)
     return seconds
 
 
 def ratios(seconds: dict[str, list[float]], to: str) -> dict[str, float]:
     """The median over the rounds of each function's time in units of that of `to`."""
+    # divided within a round: what slows a whole round, a warm processor, slows both
     base = seconds[to]
     return {name: statistics.median(a / b for a, b in zip(times, base, strict=True)) for name, times in seconds.items()}
 
@@ -63,6 +64,7 @@ def step_times(
             network.zero_grad()
             loss(network(d), y).backward()
             if d.device.type == "cuda":
+                # CUDA returns before the work is done
                 torch.cuda.synchronize(d.device)
 
         return run

@@ -112,9 +112,11 @@ def series(d, terms: int) -> Tensor:
     for k in range(terms):
         scaled.append(over / under)
         over = over * 5 * (5 * k + 1) * (5 * k + 2) * (5 * k + 3) * (5 * k + 4) * 256
+        # without a remainder: `over` is the next coefficient times 256^(k + 1)
         over //= (4 * k + 2) * (4 * k + 3) * (4 * k + 4) * (4 * k + 5)
         under *= 3125
     z = d**4 * _GROWTH
+    # in z = d⁴ · 3125/256, since the coefficients alone overflow float64 after some 280 terms
     total = torch.full_like(d, scaled.pop())
     while scaled:  # Horner's rule
         total = total * z + scaled.pop()
@@ -149,9 +151,10 @@ def hypergeometric(d, *, max_terms: int = 100_000) -> Tensor:
     total = term.clone()
     for k in range(max_terms):
         over = (k + 1 / 5) * (k + 2 / 5) * (k + 3 / 5) * (k + 4 / 5)
-        under = (k + 1 / 2) * (k + 3 / 4) * (k + 5 / 4) * (k + 1)
+        under = (k + 1 / 2) * (k + 3 / 4) * (k + 5 / 4) * (k + 1)  # k + 1 is of the k! of the series
         term = term * (over / under) * z
         total = total + term
+        # no term is negative and the first is 1, so a term below ε is below ε of the sum
         if not (term > _EPSILON).any():
             return d * total
     raise ValueError(
@@ -183,7 +186,7 @@ def _real(name: str, value) -> Tensor:
         # through NumPy, since torch alone would round a Python float to float32
         try:
             array = np.array(value)
-            real = array.dtype.kind in "fiu"
+            real = array.dtype.kind in "fiu"  # floats, and integers with a sign or without; no bool
             tensor = torch.from_numpy(array.astype(np.float64)) if real else torch.empty(0)
         except (TypeError, ValueError, RuntimeError):
             real = False

@@ -19,6 +19,7 @@ __all__ = ["Tally", "tally"]
 Operator = Callable[[Tensor], Tensor]
 
 
+# eq=False: `tallies.remove` has to find this tally, not another with the same counts
 @dataclass(eq=False)
 class Tally:
     """What backward passes cost while `tally()` was counting.
@@ -58,10 +59,12 @@ class _Adjoint(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g: Tensor):
         if torch.is_grad_enabled():
+            # in a backward pass gradients are enabled by create_graph=True only
             # the result depends on the parameters through J as well, which no graph of this pass would record
             raise RuntimeError(
                 "this backward rule cannot be differentiated again (create_graph=True, or solver='cg' around it); use Unrolled"
             )
+        # None: `adjoint` is no tensor and has no gradient
         return ctx.adjoint(g), None
 
 
@@ -78,6 +81,7 @@ def with_adjoint(
         return recorded(T, u, "u_star")
     u.requires_grad_()  # a tensor of its own: u_star is not touched
     v = torch.compiler.disable(recorded)(T, u, "u_star") if twice else recorded(T, u, "u_star")
+    # nothing behind v needs a gradient: no graph, and no adjoint equation to solve in the backward pass
     if not _reaches_other_leaves(v, u):
         return v.detach()
     return _attach(v, lambda g: adjoint(g, v, u))
@@ -85,6 +89,7 @@ def with_adjoint(
 
 @torch.compiler.disable
 def _attach(v: Tensor, adjoint: Callable[[Tensor], Tensor]) -> Tensor:
+    # not compiled: the adjoint calls autograd, in loops that may depend on the data
     return _Adjoint.apply(v, adjoint)
 
 
@@ -92,6 +97,7 @@ def _attach(v: Tensor, adjoint: Callable[[Tensor], Tensor]) -> Tensor:
 def constant(u_star: Tensor) -> Tensor:
     """u* without its graph, and fit to be recorded."""
     check_latent("u_star", u_star)
+    # autograd cannot save a tensor of inference mode; a clone made outside of it is an ordinary one
     return u_star.clone() if u_star.is_inference() and not torch.is_inference_mode_enabled() else u_star.detach()
 
 
@@ -99,8 +105,9 @@ def constant(u_star: Tensor) -> Tensor:
 def _reaches_other_leaves(v: Tensor, u: Tensor) -> bool:
     """Whether a gradient of v would reach anything but u."""
     if v.grad_fn is None:
-        return v.requires_grad and v is not u
+        return v.requires_grad and v is not u  # v is a leaf: a parameter that T returned as it is, or u
     # a function written in Python may hold parameters that the graph does not show (reentrant checkpoints do)
+    # only nodes of leaves have a `variable`; the default makes all others pass for u
     return any(getattr(node, "variable", u) is not u or isinstance(node, BackwardCFunction) for node in graph_nodes(v))
 
 

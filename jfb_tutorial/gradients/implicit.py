@@ -87,20 +87,24 @@ class ImplicitDifferentiation:
             # half precision is for products; sums of hundreds of them, and small triangular solves, need float32
             work = torch.promote_types(g.dtype, torch.float32)
             apply, transposed = counted_products(*products(v, u))
+            # `(systems, n)`: a row a sample, or the whole batch in one
             flat = rows(g).to(work) if self.per_sample else g.reshape(1, -1).to(work)
 
             def shaped(product):
+                # the product in T's own shape and dtype, the solver's vectors in `work`
                 return lambda w: product(w.reshape(g.shape).to(g.dtype)).reshape(flat.shape).to(work)
 
             solution = solve(
                 self.solver, flat, shaped(transposed), shaped(apply), tol=self.tol, max_steps=self.max_steps
             )
             for record in tallies:
+                # an empty batch has no residual: 0
                 record.residuals.append(max(solution.residual.tolist(), default=0.0))
             if not bool(solution.converged.all()):
                 self._report(solution, not self.per_sample and _looks_uncoupled(transposed, g))
             return solution.w.reshape(g.shape).to(g.dtype)
 
+        # "cg" alone needs J x, the derivative of a derivative
         return with_adjoint(T, u_star, adjoint, twice=self.solver == "cg")
 
     def _report(self, solution: LinearSolution, uncoupled: bool) -> None:

@@ -137,7 +137,7 @@ class _Systems:
         self.size = _norm(g)
         self.w = self.best_w = torch.zeros_like(g)
         self.r = self.best_r = g
-        self.best = torch.full_like(self.size, math.inf)
+        self.best = torch.full_like(self.size, math.inf)  # so that w = 0, measured first, counts as progress
         self.idle = torch.zeros_like(self.size)  # cycles in a row without progress
         self.converged = torch.zeros_like(self.size, dtype=torch.bool)
         self.mixed = False  # whether the rows of best_w come from different cycles
@@ -150,7 +150,7 @@ class _Systems:
         self.best_w = torch.where(better[:, None], self.w, self.best_w)
         self.best_r = torch.where(better[:, None], self.r, self.best_r)
         self.idle = torch.where(missing < PROGRESS * self.best, 0.0, self.idle + 1)
-        self.best = torch.fmin(self.best, missing)
+        self.best = torch.fmin(self.best, missing)  # passes over NaN, which minimum would keep
         self.converged = self.best <= self.tol * self.size
         return ~self.converged & (self.idle < PATIENCE)
 
@@ -197,6 +197,7 @@ def _cg(wJ: Product, wJt: Product, r: Tensor, target: Tensor, max_steps: int) ->
     w = torch.zeros_like(r)
     limit = RUNAWAY * _norm(r)
     s = r - wJt(r)
+    # s = r(I − J)ᵀ is the residual of the normal equations; w starts at 0, so r is that of the original ones
     p, rho = s, _dot(s, s)
     for step in range(1, max_steps + 1):
         q = p - wJ(p)
@@ -212,6 +213,7 @@ def _cg(wJ: Product, wJt: Product, r: Tensor, target: Tensor, max_steps: int) ->
 
 def _bicgstab(wJ: Product, r: Tensor, target: Tensor, max_steps: int) -> tuple[Tensor, int]:
     """BiCGStab, H. A. van der Vorst (1992). It hands back its best point, and stops where it breaks down or runs away."""
+    # the shadow residual stays what it is at the start; r is the usual choice
     w, shadow, p = torch.zeros_like(r), r, r
     rho = _dot(shadow, r)
     best_w, best = w, _norm(r)
@@ -220,7 +222,7 @@ def _bicgstab(wJ: Product, r: Tensor, target: Tensor, max_steps: int) -> tuple[T
         alpha = _ratio(rho, _dot(shadow, q))
         s = r - alpha * q
         t = s - wJ(s)
-        omega = _ratio(_dot(t, s), _dot(t, t))
+        omega = _ratio(_dot(t, s), _dot(t, t))  # minimises ‖s − ωt‖
         w, r = w + alpha * p + omega * s, s - omega * t
         missing = _norm(r)
         best_w = torch.where((missing < best)[:, None], w, best_w)
@@ -262,8 +264,10 @@ class _Arnoldi:
         self.steps, self.max_steps = 0, max_steps
         self.beta = _norm(r)
         self.basis = r.new_zeros(systems, min(BASIS, max_steps + 1), n)
+        # a system at rest, r = 0, has a basis of zero vectors
         self.basis[:, 0] = r * _inverse(self.beta)[:, None]
         self.H = r.new_zeros(systems, max_steps + 1, max_steps)
+        # z of `residual`, which needs no y: the textbook updates a QR factorisation of H by rotations instead
         self.null = r.new_zeros(systems, max_steps + 1)
         self.null[:, 0] = 1
         self.exhausted = torch.zeros_like(self.beta, dtype=torch.bool)
@@ -278,7 +282,7 @@ class _Arnoldi:
         # classical Gram-Schmidt, one matrix product for all vectors; twice is enough (Kahan and Parlett): once leaves
         # what rounding put in, which is much where x lies nearly in their span
         for _ in range(2):
-            h = basis @ x[:, :, None]
+            h = basis @ x[:, :, None]  # (systems, k + 1, 1), ⟨vᵢ, x⟩
             x = x - (h.mT @ basis)[:, 0]
             self.H[:, : k + 1, k] += h[:, :, 0]
         length = _norm(x)
@@ -316,6 +320,7 @@ class _Arnoldi:
         """w, `(systems, n)`, by a QR factorisation of H."""
         k = self.steps
         Q, R = torch.linalg.qr(self.H[:, : k + 1, :k])
+        # the right side is βe₀, so that Qᵀβe₀ is β times the first row of Q
         y = torch.linalg.solve_triangular(R, self.beta[:, None, None] * Q[:, :1].mT, upper=True)
         return (y.mT @ self.basis[:, :k])[:, 0]
 
@@ -335,6 +340,7 @@ def _norm(x: Tensor) -> Tensor:
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
     """`(systems, 1)`"""
+    # a batched product, which makes no tensor of the size of x on the way
     return (x[:, None] @ y[:, :, None])[:, :, 0]
 
 
@@ -352,4 +358,4 @@ def _inverse(x: Tensor) -> Tensor:
 def _done(r: Tensor, target: Tensor, limit: Tensor) -> bool:
     """Whether every system has met its target or run away beyond the limit."""
     missing = _norm(r)
-    return bool(((missing <= target) | ~(missing <= limit)).all())
+    return bool(((missing <= target) | ~(missing <= limit)).all())  # with ~, so that NaN has run away

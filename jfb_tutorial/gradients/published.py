@@ -1,4 +1,4 @@
-"""The adjoint solver of the JFB paper"s code."""
+"""The adjoint solver of the JFB paper's code."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class PublishedCG:
             if not bool(g.isfinite().all()):
                 return g
             apply, transposed = counted_products(*products(v, u))
+            # 𝒥 = I − J, and a name such as w_J is w𝒥: b = g𝒥ᵀ is the right side, where w starts too, and not at zero
             b = g - apply(g)
             w, w_J = b, b - transposed(b)
             r = p = b - (w_J - apply(w_J))
@@ -53,9 +54,11 @@ class PublishedCG:
             for _ in range(self.max_steps):
                 p_J = p - transposed(p)
                 p_JJt = p_J - apply(p_J)
+                # (batch, 1, …): a step length for each sample
                 alpha = _ratio(rho, _dots(p, p_JJt))
                 w, r = w + alpha * p, r - alpha * p_JJt
                 w_J = w - transposed(w)
+                # measured with w itself, at two products more, and not by r, which drifts from it by rounding
                 missing = rows(w_J - apply(w_J) - b).norm(dim=1)
                 if bool((missing <= self.tol).all()):
                     break
@@ -67,6 +70,7 @@ class PublishedCG:
                     "the JFB paper's code would leave this batch out; ImplicitDifferentiation() has solvers that may do"
                 )
             for record in tallies:
+                # of the adjoint equation w𝒥 = g, relative: not what the loop has looked at
                 left = _ratio(rows(g - w_J).norm(dim=1), rows(g).norm(dim=1))
                 record.residuals.append(max(left.tolist(), default=0.0))
             return w

@@ -24,6 +24,7 @@ class JFB:
     @eager
     def __call__(self, T: Operator, u_star: Tensor) -> Tensor:
         """T(u*), `(batch, *latent)`; arguments and errors as for `ImplicitDifferentiation`."""
+        # a constant: no gradient goes back through the iteration that found u*, which is the whole rule
         return recorded(T, constant(u_star), "u_star")
 
 
@@ -51,6 +52,7 @@ class UnrolledPhantom:
         u = constant(u_star)
         for _ in range(self.steps):
             v = recorded(T, u, "u_star")
+            # λ = 1 is T(u), bit for bit, without the two products in the graph
             u = v if self.damping == 1 else (1 - self.damping) * u + self.damping * v
         return u
 
@@ -73,6 +75,7 @@ class Unrolled:
     @eager
     def __call__(self, T: Operator, u_star: Tensor) -> Tensor:
         """The last iterate, `(batch, *latent)`; arguments and errors as for `ImplicitDifferentiation`."""
+        # `constant` for its check of u_star, whose values play no part
         u = torch.zeros_like(constant(u_star))
         for _ in range(self.steps):
             u = recorded(T, u, "u_star")

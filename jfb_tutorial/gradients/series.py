@@ -41,9 +41,10 @@ class NeumannSeries:
             return JFB()(T, u_star)
 
         def adjoint(g: Tensor, v: Tensor, u: Tensor) -> Tensor:
-            _, transposed = counted_products(*products(v, u))
+            _, transposed = counted_products(*products(v, u))  # no J x is needed: any T will do
             w = term = g
             for _ in range(self.terms - 1):
+                # g Bⁱ from g Bⁱ⁻¹: one product, and never B itself
                 term = self.damping * transposed(term) + (1 - self.damping) * term
                 w = w + term
             return self.damping * w

@@ -87,6 +87,7 @@ class ImplicitNetwork(nn.Module):
     ) -> None:
         super().__init__()
         for name, part in {"Q": Q, "R": R, "S": S, "solver": solver, "gradient": gradient}.items():
+            # asked first, since a class is callable too
             if isinstance(part, type):
                 raise TypeError(f"{name} must be an object, got the class {part.__name__}; write {part.__name__}()")
             if not callable(part):
@@ -117,6 +118,7 @@ class ImplicitNetwork(nn.Module):
         T = self._operator(d)
         start = T.zeros() if u0 is None else T.start(u0)
         if not isinstance(self.gradient, Unrolled):
+            # it may change the weights of R in place, as Rescaling does, hence before R is evaluated or recorded
             if self.before_solve is not None and torch.is_grad_enabled():
                 with torch.no_grad():
                     self.before_solve(self.R, T.unpack(start), T.q)
@@ -158,6 +160,7 @@ class ImplicitNetwork(nn.Module):
         """
         if mode is not None:
             check_choice("mode", mode, ("train", "eval"))
+        # of each module, since a caller may hold some of them in eval mode for good
         modes = [(module, module.training) for module in self.modules()]
         own = self.solver, self.gradient, self.last
         try:
@@ -168,7 +171,7 @@ class ImplicitNetwork(nn.Module):
         finally:
             self.solver, self.gradient, self.last = own
             for module, training in modes:
-                module.training = training
+                module.training = training  # and not train(), which sets the children as well
 
     @eager
     def _operator(self, d: Any) -> LatentOperator:
@@ -177,6 +180,7 @@ class ImplicitNetwork(nn.Module):
     @eager
     def _solve(self, T: LatentOperator, start: Tensor) -> Solution:
         with phase(recording=False):
+            # `last` is set before anything is raised, so that it tells about a failed solve too
             solution = self.last = self.solver(T, start)
         if self.on_unconverged == "raise" or (self.on_unconverged == "warn" and not self._has_warned):
             # our solvers know it from the read that let them stop; asking `converged` would be another read of the device
@@ -190,6 +194,7 @@ class ImplicitNetwork(nn.Module):
         message = _missed(solution, self.solver) + "; " + "; ".join(_remedies(self.R))
         if self.on_unconverged == "raise":
             raise RuntimeError(message)
+        # first, so that it counts as said even where a filter turns the warning into an error
         self._has_warned = True
         warnings.warn(f"{message}. This is said once a network", RuntimeWarning, stacklevel=2)
 
@@ -200,6 +205,7 @@ class ImplicitNetwork(nn.Module):
 
 def _missed(solution: Solution, solver: Callable) -> str:
     """How many samples missed the tolerance, and by how much."""
+    # a solver of the user's own need not have a tol: then the message has none
     missed = ~solution.converged
     tol = (
         f", {'relative ' if getattr(solver, 'relative', False) else ''}tol {solver.tol:.1e}"
@@ -216,6 +222,7 @@ def _remedies(R: Callable) -> list[str]:
     """What to try, the likeliest first."""
     modules = list(R.modules()) if isinstance(R, nn.Module) else []
     remedies = []
+    # PyTorch's common base of Dropout, Dropout2d, AlphaDropout …; with p = 0 they do nothing
     if any(isinstance(m, nn.modules.dropout._DropoutNd) and m.training and m.p for m in modules):
         remedies.append("dropout in R makes another T of every step, which has no fixed point: move it to Q or S")
     return [

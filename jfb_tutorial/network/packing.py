@@ -42,6 +42,7 @@ class LatentOperator:
         """The start u⁰ = 0, packed."""
         if isinstance(self.q, Tensor):
             return torch.zeros_like(self.q)
+        # concatenated to have the packed shape and, under autocast, the widest dtype of the parts
         return torch.zeros_like(_concatenated(tuple(part.detach() for part in self.q)))
 
     def start(self, u0: State) -> Tensor:
@@ -73,6 +74,7 @@ class LatentOperator:
         """What R and S see of the packed u, `(batch, n)`: views of its parts in their shapes."""
         if isinstance(self.q, Tensor):
             return u
+        # a part (batch,) has one column: the product of no numbers is 1
         parts = u.split([math.prod(part.shape[1:]) for part in self.q], dim=1)
         return tuple(part.reshape(like.shape) for part, like in zip(parts, self.q, strict=True))
 
@@ -88,6 +90,7 @@ def check_state(name: str, q: State) -> None:
         if not isinstance(part, Tensor) or not part.is_floating_point():
             kind = part.dtype if isinstance(part, Tensor) else type(part).__name__
             raise TypeError(f"{name}[{number}] must be a floating-point tensor, got {kind}; tuples are not nested")
+        # q[0] comes first, so that one without a batch is refused before its length is asked
         if part.ndim == 0 or len(part) != len(q[0]):
             raise ValueError(
                 f"{name}[{number}] must be (batch, …) with the batch of {name}[0], {len(q[0]) if q[0].ndim else 'none'}, "

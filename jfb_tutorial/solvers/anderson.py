@@ -79,6 +79,7 @@ class _History:
     def append(self, f: Tensor, v: Tensor) -> None:
         """One more point, with its f and v, `(batch, n)`."""
         if self.points:
+            # in place of the oldest: the order of the columns plays no part in the least-squares problem
             slot = (self.points - 1) % self.memory
             torch.sub(f, self.f, out=self.F[:, slot])
             torch.sub(v, self.v, out=self.V[:, slot])

@@ -65,13 +65,14 @@ class Broyden(FixedPointIteration):
                 s = f
             else:
                 if B.full:
+                    # judged at full memories only: on the way the residuals rise and fall
                     progress.judge(f)
                     B.restart()
                 s = -B.update(s, f - f_old, f)
                 astray = progress.astray(f)
                 if astray.any():
                     B.restart_samples(astray)
-                    s = torch.where(astray, f, s)
+                    s = torch.where(astray, f, s)  # −B f with B = −I again
             f_old = f
             u = (rows(u).to(work) + s).to(u0.dtype).reshape(u0.shape)
         return monitor.solution(v)
@@ -122,6 +123,7 @@ class _Inverse:
 
     def restart_samples(self, samples: Tensor) -> None:
         """B = −I for some samples, `(batch, 1)` bool, whose terms become zero; the others keep theirs."""
+        # left rightᵀ with left = 0 is 0, whatever is in right
         self.left[:, : self.terms].masked_fill_(samples[:, :, None], 0.0)
 
 
@@ -129,6 +131,7 @@ class _Progress:
     """When Broyden's method starts again, and when it is given up: the policies of the restarts, from the residuals."""
 
     def __init__(self) -> None:
+        # of no meaning before `begin`
         self.smallest = self.smallest_of_batch = torch.empty(0)
         self.failures = 0
 
@@ -157,4 +160,5 @@ class _Progress:
 
 def _minus_identity_plus(left: Tensor, right: Tensor, x: Tensor) -> Tensor:
     """(−I + Σ left rightᵀ) x for every sample."""
+    # (batch, terms, n) by (batch, n, 1), then (batch, 1, terms) by (batch, terms, n): never an n × n matrix
     return ((right @ x[:, :, None]).mT @ left)[:, 0] - x

@@ -17,6 +17,7 @@ eager = torch.compiler.disable(recursive=False)
 """For what torch.compile is to leave as it is, loops that depend on the data above all, while the T called there is compiled."""
 
 
+# eq=False: tensors compare element by element, which has no truth value
 @dataclass(frozen=True, repr=False, eq=False)
 class Solution:
     """What a solver found.
@@ -40,7 +41,7 @@ class Solution:
     steps: Tensor
     converged: Tensor
     all_converged: bool | None = None
-    _residual: Tensor | None = None
+    _residual: Tensor | None = None  # what `residual` is; None stands for residuals[-1]
 
     @property
     def residual(self) -> Tensor:
@@ -166,6 +167,7 @@ class Monitor:
         """What the loop found, with v = T(u) of the last evaluation."""
         met = ~torch.stack(self.unmet)
         evaluations = torch.tensor(self.checked_at, device=v.device)
+        # argmax takes the first of equals, and no bool; of a sample that never met the tolerance it is 0: see `steps`
         first = evaluations[met.to(torch.int8).argmax(dim=0)]
         steps = torch.where(met.any(dim=0), first, evaluations[-1])
         u, residual = v, self.residuals[-1]
@@ -230,7 +232,7 @@ def sample_norm(v: Tensor, u: Tensor | None = None) -> Tensor:
 
 def rows(x: Tensor) -> Tensor:
     """`(batch, n)`: the latent coordinates of each sample in a row."""
-    return x.unsqueeze(1) if x.ndim == 1 else x.flatten(1)
+    return x.unsqueeze(1) if x.ndim == 1 else x.flatten(1)  # flatten(1) needs a second dimension
 
 
 def _columns(mask: Tensor, x: Tensor) -> Tensor:
@@ -245,7 +247,7 @@ def _raise_not_finite(u: Tensor, v: Tensor, residual: Tensor, step: int) -> None
         return ~rows(x).isfinite().all(dim=1)
 
     bad = ~residual.isfinite()
-    if step == 1 and (samples(u) & bad).any():
+    if step == 1 and (samples(u) & bad).any():  # a later u is made by the solver
         bad &= samples(u)
         what, remedy = "u0 is", "remove NaN and inf from the start"
     elif (samples(v) & bad).any():

@@ -33,10 +33,12 @@ def antieigenvalue(G: Tensor) -> float:
     if G.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"G must be float32 or float64, got {G.dtype}; convert it first")
     scale = G.abs().max()
+    # room for the rounding of a computed MᵀM; `not … <=` refuses NaN as well
     if not (G - G.T).abs().max() <= 100 * torch.finfo(G.dtype).eps * scale:
         raise ValueError("G must be symmetric; for a matrix M of full column rank, pass M.T @ M")
     eigenvalues = torch.linalg.eigvalsh((G + G.T) / 2)
     low, high = eigenvalues[0].item(), eigenvalues[-1].item()
+    # an eigenvalue below this is not told from 0 by eigvalsh, whose error is of the size n ε λmax
     if not low > len(G) * torch.finfo(G.dtype).eps * high:
         raise ValueError(
             f"G must be positive definite, but its smallest eigenvalue is {low:.3g}; M lacks full column rank?"

@@ -74,12 +74,14 @@ def descent_check(network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Loss) ->
     """
     case = Linearised(network, d, y, loss)
     g, z, M_T, M_S = case.g, case.z, case.M_T, case.M_S
+    # the two differ in the block of θ_T alone: JFB takes g for z = (I − dT/du)⁻¹ g
     gradient = case.flat({"S": M_S @ case.dl, "T": M_T @ z})
     p = -case.flat({"S": M_S @ case.dl, "T": M_T @ g})
     # block by block: the extreme singular values of M, and Mᵀ gradient
     spectra = [_spectrum(M) for M in [M_T] + ([M_S] if M_S.numel() else [])]
     image = torch.cat([M_T.T @ (M_T @ z)] + ([M_S.T @ (M_S @ case.dl)] if M_S.numel() else []))
     low, high = min(low for low, _ in spectra), max(high for _, high in spectra)
+    # what torch.linalg.matrix_rank takes for rounding by default
     full = low > _SMALL * max(len(gradient), len(image)) * high
     kappa, kappa_T = (_kappa(low, high) if full else math.inf), _kappa(*spectra[0])
     gamma = torch.linalg.matrix_norm(case.dT, 2).item()
@@ -93,6 +95,7 @@ def descent_check(network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Loss) ->
         kappa_T=kappa_T,
         assumption_holds=full and kappa * gamma < 1,
         sharp_holds=full and gamma < 2 * math.sqrt(kappa_T) / (1 + kappa_T),
+        # the eigenvalues of (MᵀM)⁻¹ are the 1/σ² of M
         bound=-(1 / high**2 - gamma / low**2) * (image @ image).item() if full else math.inf,
     )
 
@@ -150,8 +153,10 @@ def phantom_check(network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Loss, ru
     """
     case = Linearised(network, d, y, loss)
     with torch.enable_grad():
+        # at a fixed point found to 1e-12, so that A shows the error of the rule and not that of a solver
         A = case.theta_T_rows(rule(case.T, case.u))
     smallest, largest = _spectrum(case.M_T)
+    # 0 / 0 where ∂F/∂θ = 0: then no residual is below it
     threshold = smallest**2 / largest if largest else 0.0
     tol = getattr(rule, "tol", 0.0)
     if tol and tol > threshold / 10:
@@ -180,6 +185,7 @@ _SMALL = torch.finfo(torch.float64).eps
 
 def _spectrum(M: Tensor) -> tuple[float, float]:
     """The smallest and the largest singular value of M `(p, n)`; the smallest is 0 with p < n, or if it is but rounding."""
+    # descending, and min(p, n) of them: with p < n the n-th is 0 and not among them
     values = torch.linalg.svdvals(M)
     low, high = values[-1].item(), values[0].item()
     return (low if len(M) >= M.shape[1] and low > _SMALL * max(M.shape) * high else 0.0), high
@@ -187,7 +193,7 @@ def _spectrum(M: Tensor) -> tuple[float, float]:
 
 def _kappa(low: float, high: float) -> float:
     """κ(MᵀM) from the singular values of M."""
-    return (high / low) ** 2 if low > 0 else math.inf
+    return (high / low) ** 2 if low > 0 else math.inf  # the eigenvalues of MᵀM are σ²
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:

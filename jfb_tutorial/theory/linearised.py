@@ -48,9 +48,11 @@ class Linearised:
         if not isinstance(d, Tensor) or d.ndim == 0 or len(d) != 1:
             shape = tuple(d.shape) if isinstance(d, Tensor) else type(d).__name__
             raise ValueError(f"d must have batch size 1, got {shape}: the theorem is about one sample; pass d[:1]")
+        # a copy, so that the caller's keeps its dtype, its mode and its gradients
         network = copy.deepcopy(network).double().eval()
         d, y = (x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in (d, y))
         self._parameters = list(network.parameters())
+        # parameters are told apart by identity: == compares their numbers
         in_S = _identities(network.S)
         in_T = _identities(network.Q) | _identities(network.R)
         if in_S & in_T:
@@ -61,6 +63,7 @@ class Linearised:
             raise ValueError("Q and R must have parameters: without any there is no gradient to check")
         with torch.inference_mode(False), torch.enable_grad():
             for parameter in self._parameters:
+                # frozen ones too: the theorems are about all of θ
                 parameter.requires_grad_()
             self.T = network.operator(d)
             self.u = _solved(self.T, self.T.zeros())
@@ -71,7 +74,9 @@ class Linearised:
             prediction = network.S(self.T.unpack(u))
             _refuse_strangers("S", prediction, u, self._theta_S, self._theta_T)
             self.dS, self.M_S = _derivative(prediction, [u]), _derivative(prediction, self._theta_S)
+            # a leaf of its own, so that ∂ℓ/∂y is had without S
             output = prediction.detach().requires_grad_()
+            # a loss that is a module may have numbers of its own, such as class weights, in float32
             value = (copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else loss)(output, y)
             if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
                 what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
@@ -103,6 +108,7 @@ class Linearised:
         for name, theta in (("S", self._theta_S), ("T", self._theta_T)):
             sizes = [parameter.numel() for parameter in theta]
             parts |= dict(zip(map(id, theta), blocks[name].split(sizes) if sizes else (), strict=True))
+        # a parameter of no part has the derivative 0
         return torch.cat([parts.get(id(p), torch.zeros(p.numel(), dtype=torch.float64)) for p in self._parameters])
 
 
@@ -120,6 +126,7 @@ def _refuse_strangers(name: str, value: Tensor, u: Tensor, own: Sequence[Tensor]
 
 def _derivative(v: Tensor, inputs: Sequence[Tensor]) -> Tensor:
     """dv/d(inputs), `(inputs, v.numel())`."""
+    # a backward pass for each output; dim=1 makes it a column, as in JFB's layout
     return torch.stack([_grad(v, inputs, row.reshape(v.shape)) for row in torch.eye(v.numel(), dtype=v.dtype)], dim=1)
 
 
@@ -131,10 +138,12 @@ def _solved(T: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
     """The fixed point to 1e-12, absolute or relative to its size, whichever is larger."""
     tried = []
     for solver in (FixedPointIteration, Anderson):
+        # relative too: the rounding of a large u exceeds 1e-12
         for relative in (False, True):
             try:
                 solution = solver(tol=1e-12, max_steps=5000, relative=relative)(T, start)
             except FloatingPointError as error:
+                # it runs away, however the tolerance is meant: on to the next solver
                 tried.append(str(error))
                 break
             if bool(solution.converged.all()):

@@ -47,6 +47,7 @@ def contraction_factor(T: Callable[[Tensor], Tensor], u: Tensor, *, tol: float =
     check_positive("tol", tol, "1e-6 is the default")
     apply, transposed = jacobian_products(T, u)
     n = u.numel()
+    # small ones are always dense: ARPACK finds fewer eigenvalues than there are unknowns, so none for n = 1
     if n <= DENSE_LIMIT and (tol <= 1e-6 or n < 32):
         # one row a product; a batch of identity columns would change what batch normalisation does
         J = torch.stack(
@@ -62,13 +63,14 @@ def contraction_factor(T: Callable[[Tensor], Tensor], u: Tensor, *, tol: float =
     # scaled by a first estimate of the norm: ARPACK's test is absolute for small eigenvalues
     start = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
     first = apply(torch.as_tensor(start.reshape(u.shape), dtype=u.dtype, device=u.device))
+    # a standard normal vector has a length of about √n
     scale = torch.linalg.vector_norm(first.double()).item() / math.sqrt(n)
     _check_finite(math.isfinite(scale))
     if scale == 0:
         return 0.0
     tolerance = max(tol, torch.finfo(u.dtype).eps)
     largest = eigsh(LinearOperator((n, n), matvec=normal, dtype="float64"), k=1, which="LA", v0=start, tol=tolerance)[0]
-    return scale * math.sqrt(max(float(largest[0]), 0.0))
+    return scale * math.sqrt(max(float(largest[0]), 0.0))  # rounding may leave it below 0
 
 
 def jacobian_products(T: Callable[[Tensor], Tensor], u: Tensor):
@@ -86,6 +88,7 @@ def jacobian_products(T: Callable[[Tensor], Tensor], u: Tensor):
         u = u.detach().clone().requires_grad_()
         v = T(u)
         check_image("u", u, v)
+        # a constant T has no graph either: another u tells the two apart
         if not v.requires_grad and not torch.equal(v, T(u + 1)):
             raise ValueError("T(u) carries no graph although it depends on u; is T decorated with torch.no_grad?")
     return products(v, u)
@@ -142,8 +145,10 @@ def lipschitz_estimate(
     with _measuring(T, u):
         here = T(u)
         for _ in range(directions):
+            # on the CPU in float64: the same directions whatever the device and the dtype of u
             x = torch.randn(u.shape, generator=generator, dtype=torch.float64)
             moved = u + (x * (radius / x.norm())).to(u)
+            # the length that rounding has left of the step
             step = torch.linalg.vector_norm((moved - u).double()).item()
             if abs(step - radius) > 0.1 * radius:
                 raise ValueError(f"radius {radius} drowns in the rounding of u ({u.dtype}); raise it, or use float64")
