@@ -39,8 +39,8 @@ class Solution:
     residuals: Tensor
     steps: Tensor
     converged: Tensor
-    _residual: Tensor | None = None
     all_converged: bool | None = None
+    _residual: Tensor | None = None
 
     @property
     def residual(self) -> Tensor:
@@ -171,7 +171,7 @@ class Monitor:
         u, residual = v, self.residuals[-1]
         if self.best is not None and self.best.seen_at == len(self.residuals):  # the last check was not met by all
             u, residual = self.best.unless(met[-1], v, residual)
-        return Solution(u, torch.stack(self.residuals), steps, met[-1], residual, self.all_converged)
+        return Solution(u, torch.stack(self.residuals), steps, met[-1], self.all_converged, residual)
 
 
 class _Best:
