@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         how = {"train": "; the same command with --resume goes on", "reproduce": "; the same command goes on"}
         print(f"\nstopped{how.get(options.command, '')}", file=sys.stderr)
+        # 128 + SIGINT, as shells have it
         return 130
     except (ValueError, TypeError, OSError, FloatingPointError, RuntimeError) as error:
         if options.traceback:
@@ -78,7 +79,9 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
         if f.name == "dataset":
             continue
         switch = f.metadata["parse"] is None
+        # gives --name and --no-name
         kind = {"action": argparse.BooleanOptionalAction} if switch else {"metavar": "X"}
+        # None is what was not typed: it is left to the preset
         group.add_argument(f"--{f.name.replace('_', '-')}", default=None, help=f.metadata["help"], **kind)
 
 
@@ -158,6 +161,7 @@ def _train(options: argparse.Namespace) -> None:
 
 def _summarise(runs: list[records.Record], folder: Path) -> None:
     """Draw the curves of several seeds, and say how far they lie apart."""
+    # under torchrun the first process speaks for all
     if int(os.environ.get("RANK", 0)):
         return
     accuracies = [100 * record["result"]["test_accuracy"] for record in runs]
@@ -204,6 +208,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     outcome = evaluate(network, images, solver=parse("solver", options.solver, SOLVERS) if options.solver else None)
     print(f"{images}\n{outcome}")
     recorded = about.get("result", {})
+    # the record is of the whole test set and the recipe's solver: beside anything else it would mislead
     if images.name == about["recipe"]["dataset"] and options.split == "test" and not options.solver and recorded:
         print(
             f"recorded: accuracy {100 * recorded['test_accuracy']:.2f}%, on {about['device']}, "
@@ -232,6 +237,7 @@ def _inspect(options: argparse.Namespace) -> None:
     print(images)
     _print_summary(summary, images.classes, options.steps, options.tol)
     if options.picture:
+        # without the version of Matplotlib, so that the same picture is the same file
         extremes(inspection, images, after=min(5, options.steps)).savefig(options.picture, metadata={"Software": None})
     if options.out:
         about = {"checkpoint": options.checkpoint.name, "digest": checkpoints.digest(options.checkpoint)}
@@ -243,6 +249,7 @@ def _print_summary(summary: dict, classes: tuple[str, ...], steps: int, tol: flo
     """The tables of an inspection."""
     print("\nsteps  accuracy  confidence  images whose class is still to change")
     for row in summary["after"]:
+        # later steps change little; --out has them all
         if row["steps"] <= 10 or row["steps"] == steps:
             print(
                 f"{row['steps']:5}  {100 * row['accuracy']:7.2f}%  {100 * row['confidence']:9.2f}%  {row['still_to_change']:,}"
@@ -261,11 +268,13 @@ def _data(options: argparse.Namespace) -> None:
     for name in options.dataset or data.DATASETS:
         for split in ("train", "test"):
             try:
+                # without names nothing is fetched, see the end
                 print(data.load(name, split, download=options.download and bool(options.dataset)), f"({split})")
             except data.DataNotFoundError as error:
                 if options.dataset:
                     raise
                 print(f"{name} is not there. {error.remedy}")
+                # the other split is missing with it, and the remedy is the same
                 break
     if options.download and not options.dataset:
         raise ValueError(f"--download needs the names of data sets: {', '.join(data.DATASETS[1:])}")
@@ -325,5 +334,6 @@ COMMANDS = {
 
 if __name__ == "__main__":
     with warnings.catch_warnings():
+        # a solver may warn at every batch
         warnings.simplefilter("once", RuntimeWarning)
         sys.exit(main())
