@@ -79,6 +79,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
         if f.name == "dataset":  # an argument by position
             continue
         switch = f.metadata["parse"] is None
+        # gives --name and --no-name
         kind = {"action": argparse.BooleanOptionalAction} if switch else {"metavar": "X"}
         # None tells what was not typed from what was, be it the default; `_typed` parses the text
         group.add_argument(f"--{f.name.replace('_', '-')}", default=None, help=f.metadata["help"], **kind)
@@ -209,6 +210,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     outcome = evaluate(network, images, solver=parse("solver", options.solver, SOLVERS) if options.solver else None)
     print(f"{images}\n{outcome}")
     recorded = about.get("result", {})
+    # the record is of the whole test set and the recipe's solver: beside anything else it would mislead
     if images.name == about["recipe"]["dataset"] and options.split == "test" and not options.solver and recorded:
         print(
             f"recorded: accuracy {100 * recorded['test_accuracy']:.2f}%, on {about['device']}, "
@@ -269,12 +271,14 @@ def _data(options: argparse.Namespace) -> None:
     for name in options.dataset or data.DATASETS:
         for split in ("train", "test"):
             try:
+                # without names nothing is fetched, see the end
                 print(data.load(name, split, download=options.download and bool(options.dataset)), f"({split})")
             except data.DataNotFoundError as error:
                 if options.dataset:
                     raise
                 # once, not for each split
                 print(f"{name} is not there. {error.remedy}")
+                # the other split is missing with it, and the remedy is the same
                 break
     if options.download and not options.dataset:
         # the first, digits, comes with scikit-learn

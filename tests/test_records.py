@@ -93,6 +93,7 @@ def test_provenance_names_the_commit_and_the_versions(monkeypatch):
     assert records.commit() == "abc1234"
     monkeypatch.delenv("JFB_COMMIT")
     assert records.commit(records.PACKAGE / "not there") == "unknown"
+    assert (records.PACKAGE / "solvers" / "iteration.py").is_file()  # a change anywhere in the package is one
 
 
 def test_curves():

@@ -41,6 +41,7 @@ def main(names: list[str]) -> None:
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 cell.outputs = merge(cell.outputs)
+        # the kernel has written its Python's version here
         notebook.metadata = {
             "kernelspec": {
                 "display_name": "Python 3",

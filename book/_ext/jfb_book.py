@@ -59,6 +59,7 @@ def title(path: Path) -> str:
 def words(path: Path) -> int:
     """The words of a notebook's prose; solutions, which start folded, are not counted."""
     prose = "\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "markdown")
+    # a directive of MyST opens with three or more backticks or colons
     prose = re.sub(
         r"^(`{3,}|:{3,})\{solution-start\}.*?\{solution-end\}",
         "",
@@ -131,6 +132,7 @@ class ChapterTime(SphinxRole):
         path = next(path for path in notebooks() if path.stem.startswith(self.text.split()[-1]))
         run = json.loads(RUN_TIMES.read_text())[path.stem]
         count = words(path)
+        # to ten minutes: nobody reads at a rate
         text = f"about {round(count / WORDS_A_MINUTE, -1):.0f} minutes to read, {run['seconds']:.0f} seconds to run"
         return [nodes.Text(text)], []
 
@@ -177,6 +179,7 @@ def note_dependencies(env) -> None:
 def set_repository(app: Sphinx, config) -> None:
     """Launch and repository buttons, once the project has an address."""
     options = config.html_theme_options
+    # Jupyter Book fills them in from its defaults, with no address to lead to
     options.pop("launch_buttons", None)
     if not repository():
         options.update(use_repository_button=False, use_issues_button=False)
@@ -202,6 +205,7 @@ def describe_pictures(app: Sphinx, doctree: nodes.document) -> None:
             continue
         plain = [part.astext() for part in bundle.children if part.get("mime_type") == "text/plain"]
         for image in bundle.findall(nodes.image):
+            # a picture's plain text is its alternative text, see `jfb_tutorial.pages.figures.Picture`
             if plain:
                 image["alt"] = plain[0].strip()
 
@@ -210,6 +214,7 @@ def escape_bars(app: Sphinx, what: str, name: str, obj, options, lines: list[str
     """Docstrings write |d| for an absolute value; to reStructuredText a bar opens a substitution."""
     for number, line in enumerate(lines):
         parts = line.split("`")
+        # what is between backticks, every second part, is code and stays
         parts[::2] = [part.replace("|", "\\|") for part in parts[::2]]
         lines[number] = "`".join(parts)
 
@@ -221,6 +226,7 @@ def number_by_file(app: Sphinx, env) -> list[str]:
         if not chapter:
             continue
         for anchor, number in numbers.items():
+            # None where the page's heading has no number
             numbers[anchor] = number and (int(chapter[1]), *number[1:])
         for figures in env.toc_fignumbers.get(name, {}).values():
             for identifier, number in figures.items():

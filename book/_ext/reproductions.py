@@ -93,6 +93,7 @@ def from_records(runs: dict) -> Answer:
 def records_of(dataset: str, label: str) -> tuple[Experiment, list[Record]]:
     """The records there are of an experiment, at the largest scale that has any."""
     same = [each for each in SUITES[dataset] if each.label == label]
+    # False comes before True: the full scale first
     for each in sorted(same, key=lambda each: each.scale != "full"):
         paths = record_paths(each)
         if paths or any(each.failure(RECORDS, seed) for seed in each.seeds):
@@ -131,6 +132,7 @@ def quantity(runs: dict, complete: list[Record]) -> tuple[str, float] | None:
         return accuracy(complete)
     if runs["quantity"] == "products":
         return products(complete, runs["images"])
+    # what is left is "time", in units of another experiment's
     base = records_of(runs["dataset"], runs["to"])[1]
     if not base:
         return None

@@ -28,6 +28,7 @@ _RELATIONS = {  # the relation, and how it and its contrary are written
     ">=": (operator.ge, "≥", "<"),
     "==": (operator.eq, "=", "≠"),
 }
+# a bound of at most this is one on rounding errors, not on a quantity
 _ROUNDING = 1e-9
 _VERDICTS = {
     "holds": "holds as measured",
@@ -69,13 +70,16 @@ class Check:
         for name in ("measured", "bound"):
             value = getattr(self, name)
             try:
+                # float() would read a number out of text
                 if isinstance(value, str):
                     raise TypeError
+                # float() warns of a tensor that requires a gradient
                 value = float(value.detach() if hasattr(value, "detach") else value)
             except (TypeError, ValueError, RuntimeError):
                 raise TypeError(
                     f"{name} must be one real number, got {type(value).__name__}; reduce it first"
                 ) from None
+            # the way around `frozen`, open to __post_init__
             object.__setattr__(self, name, value)
 
     @property
@@ -137,6 +141,7 @@ class Claim:
     dropped: Sequence[Check] = ()
 
     def __post_init__(self) -> None:
+        # it becomes an id in HTML and the end of an address
         if not re.fullmatch(r"[a-z]+(-[A-Za-z0-9.]+)+", self.identifier):
             raise ValueError(f"identifier must look like jfb-theorem-3.1, got {self.identifier!r}")
         for name in ("assumed", "concluded", "dropped"):
@@ -198,6 +203,7 @@ class Claim:
                 shown, mark = escape(str(check)), marks[check.holds]
                 rows.append(f"<tr><td>{escape(check.what)}</td><td>{shown}</td><td>{mark}</td></tr>")
             rows.append("</tbody>")
+            # the folded box shows in a line what was concluded; the hypotheses are inside
             if checks is not self.assumed:
                 found = ", ".join(f"{escape(str(check))} {marks[check.holds][0]}" for check in checks)
                 brief.append(found if checks is self.concluded else f"a hypothesis dropped: {found}")

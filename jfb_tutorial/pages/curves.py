@@ -13,6 +13,7 @@ from .figures import BLUE, GREEN, GREY, VERMILION, style
 
 __all__ = ["curves"]
 
+# title, scale of the axis, and lines: key of an epoch's row, label, colour, dashes
 PANELS = (
     ("loss", "log", (("loss", "training", BLUE, "-"), ("validation_loss", "held out", VERMILION, "--"))),
     (
@@ -62,6 +63,7 @@ def curves(runs: Sequence[Record]) -> Figure:
                 ax.legend(loc="upper right")
                 ax.set_yscale(scale)
             if scale == "linear":
+                # the legend stands above the curves; at 1 a map ceases to be a contraction
                 ax.set_ylim(0, 1.7 * max(1, ax.get_ylim()[1]))
                 ax.axhline(1, color=GREY, linewidth=0.8, linestyle="-")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -78,6 +80,7 @@ def _line(ax, epochs: range, runs: Sequence[Record], key: str, label: str, colou
     if "accuracy" in key:  # of the order of 1% at the end: the error shows what happens there
         all_rows = [[max(100 * (1 - value), LEAST_ERROR) for value in rows] for rows in all_rows]
     by_epoch = list(zip(*all_rows, strict=True))
+    # a single epoch draws no line
     marker = {"marker": "o"} if len(epochs) < 10 else {}
     ax.plot(epochs, [sum(v) / len(v) for v in by_epoch], label=label, color=colour, linestyle=dashes, **marker)
     if len(runs) > 1:

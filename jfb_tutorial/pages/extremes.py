@@ -32,11 +32,13 @@ def extremes(found: Inspection, data: Images, *, after: int = 5) -> Figure:
         raise ValueError(f"after must be at most the {len(found.residuals)} steps that were made, got {after}")
     if len(data) < 16:
         raise ValueError(f"data must hold at least sixteen images, got {len(data)}")
+    # row k − 1 is step k; stable, so that ties keep the order of the data set
     order = found.residuals[after - 1].argsort(stable=True)
     chosen = torch.cat([order[:8], order[-8:]]).tolist()
     with plt.rc_context(style()):
         figure, axes = plt.subplots(4, 4, figsize=(4.8, 5.6))
         for ax, index in zip(axes.flat, chosen, strict=True):
+            # Matplotlib wants the channels last, and grey images without an axis for them
             image = data.images[index].cpu().permute(1, 2, 0).numpy()
             ax.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray")
             title = data.classes[found.labels[index]]

@@ -73,6 +73,7 @@ class Panel:
             epochs=self.epochs.value,
             seed=self.seed.value,
         )
+        # in a thread, so that the kernel can hear the button; a daemon, so that it can be shut down meanwhile
         thread = self._thread = threading.Thread(target=self._train, args=(recipe,), daemon=True)
         self.button.description = "Stop"
         thread.start()
@@ -88,6 +89,7 @@ class Panel:
         def after_epoch(row: dict, network: ImplicitNetwork) -> None:
             rows.append(row)
             self._show(recipe, rows)
+            # the callback is the one place where `train` can be left
             if self._stop.is_set():
                 raise Stopped
 
@@ -121,6 +123,7 @@ class Panel:
 
     def _repr_mimebundle_(self, **kwargs) -> dict | tuple:
         shown = self._box._repr_mimebundle_(**kwargs)
+        # Jupyter takes a bundle alone or with its metadata; the widget's own text would be its repr
         data, *more = shown if isinstance(shown, tuple) else (shown,)
         data = {**(data or {}), "text/plain": WORDS}
         return (data, *more) if more else data

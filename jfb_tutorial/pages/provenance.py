@@ -30,6 +30,7 @@ def sources(records: Sequence[Record]) -> Sources:
         raise ValueError("records must hold at least one record, got none; is the run still to be made?")
 
     def all_of(values) -> str:
+        # a dict keeps each value once, in the order of the records
         return ", ".join(dict.fromkeys(map(str, values)))
 
     runs = f"{len(records)} recorded run{'s' if len(records) > 1 else ''}"

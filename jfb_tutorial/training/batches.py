@@ -28,6 +28,7 @@ def generator(*key: int) -> torch.Generator:
     """A CPU generator for a tuple of non-negative integers; other tuples give independent streams (NumPy's SeedSequence)."""
     # the length goes first, since a SeedSequence does not tell a tuple from the same with zeros at its end
     low, high = (int(word) for word in np.random.SeedSequence((len(key), *key)).generate_state(2))
+    # two words of 32 bits, folded into the 63 that an int64 holds without a sign
     return torch.Generator().manual_seed((high << 31 ^ low) & (2**63 - 1))
 
 
@@ -61,9 +62,12 @@ class Augmentation:
 
     def draws(self, count: int, seed: int, epoch: int) -> Tensor:
         """Eight numbers in [0, 1) for each of `count` images, `(count, 8)`."""
+        # columns: 0 flip; 1, 2 crop; 3, 4 place of a rectangle; 5 its area, 6 its ratio, 7 whether it is painted
+        # all eight are drawn in any case, so that no setting changes the numbers of another
         numbers = torch.rand(count, 8, generator=generator(seed, epoch, DRAWS))
         if self.flip == "alternate":  # the same coin in every epoch, turned over in every second one
             coins = torch.rand(count, generator=generator(seed, FLIPS)) < 0.5
+            # 0 and 0.9 are below and above the 0.5 at which `__call__` decides
             numbers[:, 0] = torch.where(coins ^ bool(epoch % 2), 0.0, 0.9)
         return numbers
 
@@ -85,14 +89,17 @@ class Augmentation:
         if self.erase:
             height, width = images.shape[-2:]
             area = height * width * (0.1 + 0.15 * draws[:, 5])
+            # log-uniform from 1:5, at a draw of 0, to 5:1, at 1
             ratio = 0.2 * 25 ** draws[:, 6]
             tall, wide = (area * ratio).sqrt().clamp(max=height), (area / ratio).sqrt().clamp(max=width)
             chosen = (draws[:, 7] < self.erase).to(tall.dtype)
+            # a rectangle without area paints nothing; no branch on the values, which would wait for the GPU
             images = _painted(images, draws[:, 3], draws[:, 4], tall * chosen, wide * chosen, mean, inside=True)
         return images
 
     def _cropped(self, images: Tensor, down: Tensor, right: Tensor, mean: Tensor) -> Tensor:
         batch, channels, height, width = images.shape
+        # a window has so many places in either direction
         frame = 2 * self.crop + 1
         if self.fill == "reflect":
             padded = F.pad(images, (self.crop,) * 4, mode="reflect")
@@ -103,6 +110,7 @@ class Augmentation:
         columns = (right * frame).long().reshape(-1, 1, 1, 1) + torch.arange(width, device=images.device)
         image = torch.arange(batch, device=images.device).reshape(-1, 1, 1, 1)
         channel = torch.arange(channels, device=images.device).reshape(-1, 1, 1)
+        # the four indices broadcast to (batch, channels, height, width): one gather cuts all windows out
         return padded[image, channel, rows, columns]
 
 
@@ -110,6 +118,7 @@ def _painted(images: Tensor, y: Tensor, x: Tensor, tall: Tensor, wide: Tensor, m
     """A rectangle of the mean colour in each image; with `inside` it lies within, else its centre does."""
 
     def band(size: int, at: Tensor, length: Tensor) -> Tensor:
+        # at and length are (batch,), the band is a mask (batch, size)
         length = length.round()
         begin = (at * (size - length + 1)).floor() if inside else (at * size).floor() - (length / 2).floor()
         position = torch.arange(size, device=images.device)
@@ -163,6 +172,7 @@ class Batches:
         # a rest that not every process gets a part of would leave some waiting for the others
         self.used = len(data) - (rest if drop_last or rest < world else 0)
         pixels = data.images[:, 0].numel()
+        # summed as integers: exact, in whatever order a device adds
         self.mean = (data.images.sum(dim=(0, 2, 3), dtype=torch.int64).double() / pixels).round().to(torch.uint8)
 
     def __len__(self) -> int:
@@ -177,6 +187,8 @@ class Batches:
         order, draws = order.to(device), draws.to(device)
         for begin in range(0, self.used, self.size):
             whole = order[begin : begin + self.size]
+            # the parts of a batch differ in size by one image at most
             index = whole[self.rank :: self.world]
+            # a row of draws belongs to an image, not to a place in the order: batch size and processes do not matter
             images = self.augmentation(self.data.images[index], draws[index], self.mean)
             yield images, self.data.labels[index], len(whole)

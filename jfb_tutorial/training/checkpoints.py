@@ -33,11 +33,13 @@ def write(path: Path, content: bytes) -> None:
         OSError: it could not be written; what was at `path` is as it was.
     """
     path = Path(path)
+    # in the same folder, a rename is atomic within a file system only; the process's number keeps writers apart
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
             file.write(content)
             file.flush()
+            # the content must be on the disk before the name points at it
             os.fsync(file.fileno())
         os.replace(part, path)
         _flush_folder(path.parent)
@@ -65,7 +67,9 @@ def _flush_folder(folder: Path) -> None:
 
 def save(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
     """Write tensors and what they belong to; see `write` for the errors."""
+    # safetensors refuse what is not contiguous, such as weights in channels_last
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # a header of safetensors maps text to text, so the JSON is one string of it
     text = json.dumps(about, sort_keys=True)
     header = {"format": FORMAT, "about": text, "digest": _digest(tensors, text)}
     write(path, to_bytes(tensors, header))
@@ -88,6 +92,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
+            # the file is no mapping: it has keys() but cannot be iterated over
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is truncated or no safetensors file ({error}); take another copy of it") from None
@@ -146,6 +151,7 @@ def load_network(path: Path | str, network: ImplicitNetwork | None = None) -> Im
             f"{path} holds a {recipe.network!r} network, which is built from its recipe; leave network out"
         )
     if recipe.precision == "float64":
+        # before the weights are restored: load_state_dict would round them to the dtype that is there
         target.double()
     restore(target, tensors, path)
     target.solver = recipe.evaluation or recipe.solver or target.solver
@@ -190,8 +196,10 @@ def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path | str) -> 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:
     digest = hashlib.sha256(text.encode())
+    # a file has its tensors in an order of its own
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        # as bytes, since NumPy has no bfloat16; flat first, since a tensor without dimensions cannot be viewed so
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

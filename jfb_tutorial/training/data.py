@@ -37,6 +37,7 @@ from .image_folders import list_images, read_images
 __all__ = ["DATASETS", "DataNotFoundError", "Images", "data_root", "hold_out", "load"]
 
 DATASETS = ("digits", "mnist", "svhn", "cifar10")
+# about a fifth of the 1,797
 DIGITS_TEST = 360
 
 
@@ -52,6 +53,7 @@ class DataNotFoundError(FileNotFoundError):
         self.remedy = remedy
 
 
+# no ==: two tensors compared give a tensor, which is not true or false
 @dataclass(frozen=True, eq=False, repr=False)
 class Images:
     """Images with their labels, all on one device.
@@ -129,6 +131,7 @@ def load(
         if download:
             downloads.fetch(name, root)
         missing = downloads.missing(name, split, root)
+        # some of the files are there, so they are meant, and a missing one is an error; without any, a folder will do
         if missing != downloads.all_files(name, split, root):
             return _check_as_published(_torchvision(name, split, root, missing), size, channels)
     if folder.is_dir():
@@ -182,6 +185,7 @@ def hold_out(labels: Tensor, count: int, *, seed: int = 0) -> tuple[Tensor, Tens
             f"got {count}"
         )
     parts = train_test_split(everything.numpy(), test_size=count, stratify=labels.cpu().numpy(), random_state=seed)
+    # scikit-learn shuffles too; which images are held out is wanted, in the order that they have
     train, held = (torch.from_numpy(np.sort(part)) for part in parts)
     return train, held
 
@@ -217,13 +221,17 @@ def _torchvision(name: str, split: str, root: Path, missing: list[Path]) -> Imag
     try:
         if name == "svhn":
             data = datasets.SVHN(root / "SVHN", split=split)
+            # torchvision has them as (N, 3, 32, 32) already, and the file's label 10 as 0
             images, labels = data.data, data.labels
         elif name == "mnist":
             data = datasets.MNIST(root, train=split == "train")
+            # (N, 28, 28) has no axis for the channel
             images, labels = data.data.unsqueeze(1).numpy(), data.targets.numpy()
         else:
             data = datasets.CIFAR10(root, train=split == "train")
+            # (N, 32, 32, 3) has the channels last
             images, labels = data.data.transpose(0, 3, 1, 2), np.array(data.targets)
+    # what torchvision, SciPy and pickle raise at a damaged file
     except (RuntimeError, ValueError, AssertionError, OSError, EOFError, TypeError) as error:
         files = ", ".join(map(str, downloads.all_files(name, split, root)))
         raise ValueError(f"{name} cannot be read ({error}): one of {files} is damaged. {_ways(name, root)}") from error

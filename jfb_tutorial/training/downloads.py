@@ -74,10 +74,12 @@ def download(urls: list[str], path: Path, md5: str) -> None:
         except (URLError, OSError) as error:
             errors.append(f"{url}: {error}")
             continue
+        # only a file that was checked gets the name
         if check_integrity(str(part), md5):
             part.replace(path)
             return
         errors.append(f"{url}: what came is not the published file (its MD5 sum is not {md5}), and was removed")
+        # going on from there would never make it whole
         part.unlink()
     kept = f"; {part} holds what has come, and the same command goes on from there" if part.exists() else ""
     raise OSError(f"could not download {path.name} ({'; '.join(errors)}){kept}")
@@ -93,14 +95,17 @@ def _transfer(url: str, part: Path) -> None:
             return
         raise
     with response:
+        # a server that does not know ranges answers 200 and sends the whole file
         resumed = response.status == 206
         length = int(response.headers.get("Content-Length") or 0)
+        # the Content-Length of a 206 is that of the rest
         done = have if resumed else 0
         bar = tqdm(total=done + length or None, initial=done, unit="B", unit_scale=True, desc=part.stem)
         with part.open("ab" if resumed else "wb") as file, bar:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
+    # read(n) may end without an error where the connection does
     if length and part.stat().st_size < done + length:
         raise OSError(f"the connection broke after {part.stat().st_size} of {done + length} bytes")
 

@@ -88,6 +88,7 @@ def evaluate(
         counting_unconverged(network),
         full_precision(),
     ):
+        # a network that solves nothing must not show an earlier solve
         network.last = None
         for begin in range(0, len(data), batch):
             outputs.append(network(as_input(data.images[begin : begin + batch], network)).float())
@@ -99,6 +100,7 @@ def evaluate(
     labels = data.labels.to(logits.device)
     predictions = logits.argmax(dim=1)
     return Evaluation(
+        # means in double: in float32 those of many thousand images are rounded at the seventh digit
         accuracy=(predictions == labels).double().mean().item(),
         loss=F.cross_entropy(logits.double(), labels).item(),
         predictions=predictions,

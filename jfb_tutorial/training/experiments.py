@@ -102,6 +102,7 @@ def missing(suite: Suite, folder: Path | str, scale: str = "") -> Iterator[tuple
     for experiment in (each for each in suite if each.scale == scale):
         for seed in experiment.seeds:
             path = Path(folder) / experiment.file(seed)
+            # a failure counts as a record: the same code would fail again
             record = records.read(path) if path.is_file() else experiment.failure(folder, seed)
             if record is None:
                 yield experiment, seed, "there is no record"
@@ -112,6 +113,7 @@ def missing(suite: Suite, folder: Path | str, scale: str = "") -> Iterator[tuple
             elif (
                 experiment.keeps
                 and seed == 0
+                # a run that failed has left no network
                 and "failed" not in record["result"]
                 and not (Path(folder) / experiment.keeps).is_file()
             ):
@@ -120,6 +122,7 @@ def missing(suite: Suite, folder: Path | str, scale: str = "") -> Iterator[tuple
 
 def _can_go_on(under_way: Path, wanted: Recipe) -> bool:
     """Whether a run that was left there is of this recipe and of this version of training."""
+    # record.json is there if the run was finished and what follows was cut off
     for name, key in (("record.json", "config"), ("state.json", "recipe")):
         try:
             left = json.loads((under_way / name).read_text(encoding="utf-8"))
@@ -175,6 +178,7 @@ def reproduce(
         print(f"{number}/{len(todo)} {experiment.file(seed)}: {why}", flush=True)
         under_way = folder / ".runs" / experiment.file(seed).removesuffix(".json")
         wanted = experiment.recipe.replace(seed=seed)
+        # training refuses to go on with a run of another recipe, and goes on with an older version's as an old one
         if not _can_go_on(under_way, wanted):
             shutil.rmtree(under_way, ignore_errors=True)
         try:
@@ -191,6 +195,7 @@ def reproduce(
         if experiment.keeps and seed == 0:
             write(folder / experiment.keeps, (under_way / "model.safetensors").read_bytes())
             write((folder / experiment.keeps).with_suffix(".json"), (under_way / "record.json").read_bytes())
+        # last: as long as the record is missing, the run counts as missing and is gone on with
         write(folder / experiment.file(seed), (under_way / "record.json").read_bytes())
         (folder / "failed" / experiment.file(seed)).unlink(missing_ok=True)
         shutil.rmtree(under_way)

@@ -55,6 +55,7 @@ class Folder:
         if not self.writes:
             return
         path = self.out / f"checkpoint-{epoch:04d}.safetensors"
+        # in this order: at each moment state.json names a checkpoint that is whole
         checkpoints.save(path, tensors, {"kind": "state", "epoch": epoch})
         about = {"checkpoint": path.name, "recipe": self.recipe.to_json(), "training_version": self.version}
         state = {**about, **({"gave_way": self.gave_way} if self.gave_way else {}), **state}
@@ -67,6 +68,7 @@ class Folder:
             return
         record["training_version"] = self.version
         about |= {key: record[key] for key in ("seed", "commit", "versions", "device", "date", "result")}
+        # the record after the network, since it is what says that the run is finished
         checkpoints.save_network(self.out / MODEL, network, self.recipe, **about)
         records.save(self.out / RECORD, record)
         self._tidy(keep=None)

@@ -20,6 +20,7 @@ from torchvision.datasets import ImageFolder
 __all__ = ["Listing", "list_images", "read_images"]
 
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+# with a small a: colours that are multiplied by their opacity already
 TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
@@ -90,9 +91,11 @@ def _open(path: Path) -> Picture:
     """A file as `Picture`; ValueError names it."""
     try:
         with Image.open(path) as image:
+            # the copy that exif_transpose makes has no format
             return _in_eight_bits(ImageOps.exif_transpose(image), image.format)
     except _RangeError as error:
         raise ValueError(f"{path} {error}") from None
+    # Pillow raises SyntaxError at a broken PNG
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as an image ({error}); replace or remove it") from None
 
@@ -109,6 +112,7 @@ def _in_eight_bits(image: Image.Image, format: str | None) -> Picture:
     if image.mode in ("I", "F"):
         kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
         raise _RangeError(f"holds {kind}, of which nothing says what is black and white; save it with 8 or 16 bits")
+    # an image of another mode may name one of its colours as transparent
     if image.mode in TRANSPARENT or "transparency" in image.info:
         return _on_white(image)
     return Picture(image.convert("L" if image.mode in ("1", "L") else "RGB"), ())

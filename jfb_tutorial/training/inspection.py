@@ -39,6 +39,7 @@ class Inspection:
     def steps(self) -> Tensor:
         """`(N,)`, the evaluations of T until the residual of an image first meets the tolerance; 0 if it never does."""
         met = self.residuals <= self.tol
+        # argmax gives the first of equal values, here the first step that meets it; it does not take bools
         return torch.where(met.any(dim=0), met.to(torch.int8).argmax(dim=0) + 1, 0)
 
     @property
@@ -71,6 +72,7 @@ class Inspection:
         classes = []
         for number in self.labels.unique().tolist():
             mine = self.labels == number
+            # 0 stands for never, and would pull the mean down
             steps = self.steps[mine & (self.steps > 0)].double()
             row = {"class": number, "images": int(mine.sum()), "right": int(self.right[-1][mine].sum())}
             classes.append(row | {"steps": steps.mean().item() if len(steps) else None})
@@ -114,6 +116,7 @@ def _follow(network: ImplicitNetwork, q: Tensor, steps: int) -> tuple[Tensor, Te
     for number in range(1, steps + 1):
         v = network.R(u, q)
         size = sample_norm(v)
+        # 0/0 at a fixed point 0 is no residual to refuse
         residual = torch.where(size == 0, 0.0, sample_norm(v, u) / size)
         if not residual.isfinite().all():
             raise FloatingPointError(f"the iteration leaves the finite numbers at step {number}; is T a contraction?")

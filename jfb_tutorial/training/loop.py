@@ -115,12 +115,15 @@ def train(
     if folder and folder.finished:
         return _finished(folder, network, processes.device)
     begin = time.perf_counter()
+    # now and not at the end: the working tree may change while the run is under way
     provenance = records.provenance(processes.device)
     devices = [processes.device] if processes.device.type == "cuda" else []
+    # the run seeds the global generators; the caller's go on afterwards as if it had not
     with torch.random.fork_rng(devices):
         run = prepare(recipe, network, data, folder, processes)
         training = _Training(run, folder, processes, progress, callback, begin)
         averaged = () if run.averaged is None else (run.averaged,)
+        # the rows count the samples that did not converge; a warning in every batch would say it again
         with counting_unconverged(run.network, *averaged):
             record = training.run(provenance)
         return Run(_hand_over(run), record)
@@ -166,6 +169,7 @@ class _Training:
         """All epochs that are left, and the test."""
         run = self.prepared
         self._say(*run.data.notes)
+        # a resumed run has a row for each epoch that is finished
         for epoch in range(len(run.rows), self.recipe.epochs):
             run.rows.append(self._epoch(epoch))
             if self.folder:
@@ -198,11 +202,13 @@ class _Training:
 
     def _train_epoch(self, epoch: int) -> dict:
         """The steps of an epoch, and what they showed."""
+        # dropout draws from the global generators, all of which this seeds: to resume, no state of theirs is needed
         torch.manual_seed(generator(self.recipe.seed, DROPOUT, epoch, self.processes.rank).initial_seed())
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         meter = Meter(epoch + 1)
         self.network.train()
+        # a solve of before must not be counted as one of this epoch
         self.network.last = None
         with tally() as count, warnings.catch_warnings():
             # an exact rule that may fail does so often; the row has the largest residual
@@ -226,6 +232,7 @@ class _Training:
         rate = recipe.lr
         with tqdm(total=steps, desc=f"epoch {epoch + 1}/{recipe.epochs}", disable=quiet, leave=False) as bar:
             for batch, (images, labels, whole) in enumerate(batches.epoch(epoch)):
+                # a function of the step alone: a scheduler would have a state of its own to store
                 rate = recipe.rate(epoch * steps + batch, total, steps)
                 self.prepared.optimiser.set_rate(rate)
                 self._step_or_say_where(images, labels, whole, meter, batch)
@@ -252,6 +259,7 @@ class _Training:
         optimiser.zero_grad()
         with self._autocast():
             logits = self.prepared.model(as_input(images, network))
+            # a sum, not a mean: the last batch, and a process's part of a batch, may be smaller than the others
             each = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing, reduction="sum")
         # DistributedDataParallel takes the mean over the processes of what are parts of one sum
         (each * (self.processes.world / whole)).backward()
@@ -259,17 +267,21 @@ class _Training:
         meter.add(each, logits, labels, network)
 
     def _autocast(self) -> torch.autocast:
+        # bfloat16 has float32's exponents, so that small gradients do not become 0 and no GradScaler is needed
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
 
     def _too_large(self, images: Tensor, labels: Tensor) -> str:
         """What to say when a step needs more memory than there is: which batch would fit."""
         what = f"batch {self.recipe.batch} needs more memory than {records.device_name(self.device)} has"
+        # a try in one process would wait for the others, whose gradients DistributedDataParallel adds
         if self.processes.world > 1:
             return f"{what}; give --batch a smaller number"
         size = len(labels)
+        # the tries are steps and change the weights, but the run ends here in any case
         while size := size // 2:
             self.prepared.optimiser.zero_grad()
             if self.device.type == "cuda":
+                # freed blocks stay cut as they were for the larger batch until they are handed back
                 torch.cuda.empty_cache()
             try:
                 self._step(images[:size], labels[:size], size, Meter(0))
@@ -293,6 +305,7 @@ class _Training:
         data = self.prepared.data
         result = probes.measure(network, self.recipe, data.held, data.test)
         images = as_input(data.images.images[: self.recipe.batch], network)
+        # in the precision of a training step, since the step's memory is meant
         with self._autocast():
             result["saved_bytes"] = probes.saved_bytes(network, images)
         return result | {"seconds": self._elapsed()}
@@ -317,6 +330,7 @@ class _Training:
         run = self.prepared
         tensors: dict[str, Any] = {f"network.{name}": tensor for name, tensor in run.network.state_dict().items()}
         scalars: dict[str, Any] = {}
+        # safetensors hold nothing but tensors; the rest of the state goes into state.json
         for name, value in run.optimiser.state().items():
             (tensors if isinstance(value, Tensor) else scalars)[f"optimiser.{name}"] = value
         if run.average:

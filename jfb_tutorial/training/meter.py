@@ -38,6 +38,7 @@ class Meter:
             }
             maxima |= {"residual_worst": last.residual.max(), "steps_max": last.steps.max()}
             maxima["contraction"] = _largest_ratio(last, network.solver)
+        # they stay on the device: reading one in every step would wait for the GPU; in double, for long sums
         for kept, new in ((self.sums, sums), (self.maxima, maxima)):
             for key, value in new.items():
                 kept.setdefault(key, []).append(value.double())
@@ -46,6 +47,7 @@ class Meter:
 
     def latest(self) -> float:
         """The mean loss of the latest step's samples, about."""
+        # about: divided by the mean size of the batches so far
         return self.sums["loss"][-1].item() * len(self.sums["loss"]) / self.samples
 
     def check(self) -> None:
@@ -63,6 +65,7 @@ class Meter:
         if self.sums:
             self.check()  # an earlier batch may be to blame
         where = f"in batch {batch + 1} of epoch {self.epoch}"
+        # a subclass may not be made of a message alone
         if where in str(error) or type(error) not in (FloatingPointError, RuntimeError):
             return error
         return type(error)(f"{where}: {error}")
@@ -70,12 +73,14 @@ class Meter:
     def row(self, add_up, take_largest) -> dict:
         """The epoch's means and maxima, over all processes: `add_up` and `take_largest` combine a vector of each."""
         self.check()
+        # in one order in all processes; all numbers in one vector, so that they are sent and read once
         keys = sorted(self.sums)
         sums = torch.stack([torch.stack(self.sums[key]).sum() for key in keys])
         *sums, samples = add_up(torch.cat([sums, sums.new_tensor([self.samples])])).tolist()
         row = {key: value / samples for key, value in zip(keys, sums, strict=True)}
         if keys := sorted(self.maxima):
             largest = take_largest(torch.stack([torch.stack(self.maxima[key]).max() for key in keys])).tolist()
+            # −inf is a maximum over nothing: no batch had a ratio to trust
             row |= {key: value if math.isfinite(value) else None for key, value in zip(keys, largest, strict=True)}
         if "steps_max" in row:
             row["steps_max"] = int(row["steps_max"])
@@ -85,8 +90,10 @@ class Meter:
 def _largest_ratio(last: Solution, solver: Callable) -> Tensor:
     """The largest ratio of consecutive residuals of the batch, which may be coupled; −inf where there is none to trust."""
     nothing = last.residuals.new_full((), -math.inf)  # on the device; new_tensor would wait for it
+    # only in the plain iteration are consecutive residuals one T apart: Anderson and Broyden mix, gaps skip some
     if type(solver) is not FixedPointIteration or solver.check_every != 1:
         return nothing
+    # (checks, batch) to (checks,): of the batch as one vector, which T may couple
     residuals = torch.linalg.vector_norm(last.residuals, dim=1)
     # low precision adds up in float32 and rounds the result, so that its residuals are good down to about one ulp
     ulps = 10 if torch.finfo(last.u.dtype).bits >= 32 else 1

@@ -23,6 +23,7 @@ class ConvolutionMuon(torch.optim.Muon):
 
     def __init__(self, weights: Iterable[Tensor], **settings) -> None:
         self.weights = list(weights)
+        # PyTorch's Muon takes matrices only; these are views of the weights, so that a step on them moves the weights
         super().__init__([_matrix(weight.detach(), weight) for weight in self.weights], **settings)
 
     @torch.no_grad()
@@ -49,6 +50,7 @@ class Together:
         """The learning rate of each, in the ratio that their groups' `scale` says."""
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
+                # a group keeps keys that its optimiser does not know, here the ratio of Muon's rate to that of SGD
                 group["lr"] = lr * group.get("scale", 1.0)
 
     def zero_grad(self) -> None:
@@ -78,6 +80,7 @@ class Together:
                 *prefix, index, name = key.split(".")
                 if int(prefix[0] if prefix else 0) == which:
                     own.setdefault(int(index), {})[name] = value
+            # the groups are as the recipe makes them and the rate is set in each step: only the state is of the past
             optimiser.load_state_dict(optimiser.state_dict() | {"state": own})
 
 
@@ -112,6 +115,7 @@ def optimiser(recipe: Recipe, network: ImplicitNetwork) -> Together:
 def _groups(parameters: list[nn.Parameter], recipe: Recipe) -> list[dict]:
     if recipe.decay == "all":
         return [{"params": parameters}]
+    # biases, and the factors and shifts of normalisations
     few = [parameter for parameter in parameters if parameter.ndim < 2]
     many = [parameter for parameter in parameters if parameter.ndim >= 2]
     return [{"params": many}, {"params": few, "weight_decay": 0.0}]
@@ -119,6 +123,7 @@ def _groups(parameters: list[nn.Parameter], recipe: Recipe) -> list[dict]:
 
 def _matrix(x: Tensor, weight: Tensor) -> Tensor:
     """x, of a weight's shape, as a matrix, its columns in the order of the weight's memory: so the weight's own is a view of it."""
+    # (out, in, height, width) lies in memory as (out, height, width, in): flattening that copies nothing
     if weight.is_contiguous(memory_format=torch.channels_last):
         x = x.permute(0, 2, 3, 1)
     return x.flatten(1)

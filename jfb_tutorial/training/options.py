@@ -53,6 +53,7 @@ def fraction(default: float, help: str, *, below: float = float("inf")) -> Any:
     """A number from 0 on, and below `below`."""
 
     def check(name: str, value: float) -> float:
+        # so written, NaN is refused too
         if not 0 <= value < below:
             bound = "" if below == float("inf") else f" and below {below:g}"
             raise ValueError(f"{name} must be at least 0{bound}, got {value}")
@@ -108,6 +109,7 @@ def parse(name: str, text: str, known: Mapping[str, Callable]) -> Any:
         raise ValueError(
             f"{name} must be a name, with arguments if need be, such as {next(iter(known))}(), got {text!r}"
         ) from None
+    # in a shell, jfb is JFB
     lower = {key.lower(): key for key in known}
     build = known[lower.get(spelt.lower()) or check_choice(name, spelt, known)]
     try:
@@ -118,6 +120,7 @@ def parse(name: str, text: str, known: Mapping[str, Callable]) -> Any:
 
 def _call_in(text: str) -> tuple[str, list[Any], dict[str, Any]]:
     """The name and the literal arguments of a call, which is not made; ValueError or SyntaxError if it is none."""
+    # not eval: text from a record or a checkpoint must not run
     tree = ast.parse(text.strip(), mode="eval").body
     positional: list[Any] = []
     named: dict[str, Any] = {}

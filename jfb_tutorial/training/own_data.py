@@ -31,6 +31,7 @@ def as_images(name: str, data: Any) -> tuple[Images, Images]:
             f"{type(data).__name__}; give data=((images, labels), (test_images, test_labels))"
         )
     parts = {split: _part(f"data ({split})", part) for split, part in zip(("train", "test"), data, strict=True)}
+    # over train and test together: either may lack the last class
     classes = _numbered([labels for _, labels, names in parts.values() if names is None])
     train, test = (Images(name, x, y, classes if names is None else names) for x, y, names in parts.values())
     same_classes(train, test)
@@ -64,6 +65,7 @@ def _bytes(name: str, images: Tensor) -> Tensor:
     """The images as `(N, channels, height, width)`, uint8."""
     if images.ndim not in (3, 4) or not images.numel():
         raise ValueError(f"the images of {name} must have the shape {SHAPES}, got {tuple(images.shape)}; reshape them")
+    # 1 or 3 at the end and more than 4 in the second place: no picture is so narrow and has so many channels
     if images.ndim == 4 and images.shape[-1] in (1, 3) and images.shape[1] > 4:
         raise ValueError(
             f"the images of {name} must have the shape {SHAPES}, got {tuple(images.shape)} with the channels last; give "
@@ -83,6 +85,7 @@ def _bytes(name: str, images: Tensor) -> Tensor:
             f"the images of {name} must be in [0, 1] where they are floating point, got values from {low:g} to {high:g}; "
             "undo the normalisation, or divide by 255"
         )
+    # in double: in half precision the product would be rounded once before it is rounded to a byte
     return (images.double() * 255).round().to(torch.uint8).contiguous()
 
 

@@ -140,6 +140,7 @@ def prepare(
     run = Prepared(recipe, images, batches, network, network, trainer, average, gave_way=gave_way)
     if folder and folder.state:
         _restore(run, *folder.state)
+    # otherwise each would wait for the others in another epoch, without an end
     if not processes.agree(len(run.rows)):
         raise RuntimeError(
             "the processes do not see the same state of the run; resume with a folder that all of them share"
@@ -177,6 +178,7 @@ def _load(recipe: Recipe) -> tuple[data.Images, data.Images]:
     name = recipe.dataset
     if name in data.DATASETS:
         return data.load(name), data.load(name, "test")
+    # a network of the caller's does not say what it takes
     size = None if recipe.network == OWN else _image_shape(recipe.network)[-1]
     train = data.load(name, size=size)
     return train, data.load(name, "test", size=size, channels=train.images.shape[1])
@@ -193,6 +195,7 @@ def _adaptation(network: str, images: data.Images, *, shape: bool) -> dict[str, 
 
     Only what differs: networks of the published data sets are built as they always were.
     """
+    # 10 is every architecture's own number
     changes = {"classes": len(images.classes)} if len(images.classes) != 10 else {}
     if shape:
         channels, _, side = _image_shape(network)
@@ -213,6 +216,7 @@ def _fit(recipe: Recipe, images: data.Images) -> tuple[Recipe, tuple[str, ...]]:
             settings[name] = value = most
         return value
 
+    # in this order: what is held out bounds what is used, and that the batch
     rest = len(images) - lower("held_out", max(0, len(images) - least))
     used = lower("images", rest) or rest
     lower("reestimate", rest)
@@ -243,6 +247,7 @@ def _first_of_each_class(labels: Tensor, positions: Tensor, count: int) -> Tenso
             f"images must be at most the {len(positions)} training images that are not held out, got {count}"
         )
     label = labels.cpu()[positions]
+    # place: how many of its class come before an image; a stable sort by it takes all classes in turn
     place = torch.zeros_like(positions)
     for number in label.unique():
         mine = label == number
@@ -304,6 +309,7 @@ def _check_images(network: ImplicitNetwork, recipe: Recipe, test: data.Images) -
 
 
 def _prepare_average(recipe: Recipe, network: ImplicitNetwork) -> AveragedModel | None:
+    # it averages parameters and copies buffers: statistics of batch normalisation are re-estimated at the end
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)) if recipe.average else None
 
 

@@ -32,9 +32,11 @@ def look(network: ImplicitNetwork, recipe: Recipe, images: Images, held: Images 
         row |= {"validation_loss": judged.loss, "validation_accuracy": judged.accuracy}
     if recipe.watch_test:
         row["test_accuracy"] = evaluate(network, test, solver=recipe.evaluation).accuracy
+        # the JFB paper's code tests in train mode: this is the number that it would show
         naive = evaluate(network, test, solver=recipe.evaluation, training_mode=True)
         row["test_accuracy_training_mode"] = naive.accuracy
     if recipe.probe and not recipe.explicit:
+        # on held-out images where there are any: the weights are not fitted to them
         row |= _probe(network, recipe, (images if held is None else held)[: recipe.probe])
     return row
 
@@ -72,6 +74,7 @@ def measure(network: ImplicitNetwork, recipe: Recipe, held: Images | None, test:
 
 def saved_bytes(network: ImplicitNetwork, images: Tensor) -> int:
     """Bytes that a training step keeps for its backward pass, on top of the images, parameters and buffers."""
+    # they are in memory anyway, whether the graph refers to them or not
     own = [images, *network.parameters(), *network.buffers()]
     with network.using(mode="train"), buffers_kept(network), bench.saved_bytes(own) as saved:
         network(images)

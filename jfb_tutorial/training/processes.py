@@ -14,6 +14,7 @@ class Processes:
     """This process's number and device, and what it needs of the others. Making one joins them."""
 
     def __init__(self, device: torch.device) -> None:
+        # torchrun sets these variables; without it there is one process
         self.world, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
         self.device = device
         if device.type == "cuda" and self.world > 1:
@@ -47,6 +48,7 @@ class Processes:
 
     def agree(self, number: int) -> bool:
         """Whether all have the same number."""
+        # max(−n) = −min(n): one reduction gives the largest and the smallest
         return self.take_largest(torch.tensor([number, -number], device=self.device)).tolist() == [number, -number]
 
     def wait(self) -> None:

@@ -36,6 +36,7 @@ from .options import (
 __all__ = ["OWN", "RULES", "SCALES", "SOLVERS", "Recipe", "parse", "recipe"]
 
 SCALES = ("smoke", "cpu", "full")
+# what a string on the command line, in a record or in a checkpoint may name, and nothing else
 RULES = {name: getattr(gradients, name) for name in gradients.__all__ if name not in ("Tally", "tally")}
 SOLVERS = {name: getattr(solvers, name) for name in solvers.__all__ if name != "Solution"}
 OWN = "own"
@@ -46,6 +47,7 @@ GIVES_WAY = frozenset({"images", "held_out", "batch", "reestimate"})
 
 
 def _augments(name: str, value: Any) -> Any:
+    # an Augmentation checks its settings when it is made
     return getattr(Augmentation(**{name: value}), name)
 
 
@@ -61,6 +63,7 @@ class Recipe:
         TypeError, ValueError: a setting is bad; the message names it.
     """
 
+    # a ClassVar is no field to dataclasses; `_proposing` sets it on the instance all the same
     proposals: ClassVar[Collection[str]] = frozenset()
 
     dataset: str
@@ -120,11 +123,13 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if not self.network:
+            # the way around `frozen`, open to __post_init__
             object.__setattr__(self, "network", _network_of(self.dataset))
         for f in fields(self):
             if check := f.metadata.get("check"):
                 object.__setattr__(self, f.name, check(f.name, getattr(self, f.name)))
         if self.explicit:
+            # JFB() is the default, which nobody need have asked for; Unrolled(1) is set below, and so in records
             if self.rule not in (JFB(), Unrolled(1)):
                 raise ValueError(f"an explicit network is differentiated as it is; leave rule out, got {self.rule}")
             object.__setattr__(self, "rule", Unrolled(1))
@@ -172,6 +177,7 @@ class Recipe:
         """The recipe with some fields changed; ValueError offers the nearest name for an unknown one."""
         for name in changes:
             check_choice("field", name, [f.name for f in fields(self)])
+        # what a caller sets is no proposal any more; dataclasses.replace copies fields only
         return dataclasses.replace(self, **changes)._proposing(frozenset(self.proposals) - changes.keys())
 
     def give_way(self, **settings: int) -> Recipe:
@@ -191,6 +197,7 @@ class Recipe:
         return [
             name
             for name in {**own, **config}
+            # equal to what the run had, or was asked for; a field that only one side has differs, null or not
             if own.get(name) not in (config.get(name), asked.get(name)) or (name in own) != (name in config)
         ]
 

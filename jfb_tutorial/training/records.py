@@ -23,7 +23,7 @@ from .recipes import Recipe
 
 __all__ = ["TRAINING_VERSION", "Record", "device_name", "provenance", "read", "save"]
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent.parent
 
 TRAINING_VERSION = 1
 """Raised by one with every change of the code after which a run would come out differently; records of another number are old.
@@ -31,6 +31,7 @@ TRAINING_VERSION = 1
 A change that alters rounding alone is none. `tests/test_training_version.py` trains with the code as it is and compares the
 losses with those that this version gave.
 """
+# without training_version, which the oldest records lack
 KEYS = ("config", "seed", "commit", "versions", "device", "date", "epochs", "result")
 
 
@@ -95,6 +96,7 @@ def commit(folder: Path = PACKAGE) -> str:
 def _commit(folder: Path) -> str:
     """Asked once, when the first run of a process begins: the code that runs is the code that was there then."""
     try:
+        # "." is the folder: changes elsewhere in the repository do not count
         head, changed, tracked = (
             subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
             for command in (
@@ -117,6 +119,7 @@ def save(path: Path, record: dict) -> None:
 
 def _text(record: dict) -> str:
     """JSON with a line for each key, and for each epoch."""
+    # so that two records can be compared line by line
     rows = ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in record["epochs"])
     lines = [f' "{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in record.items() if key != "epochs"]
     return "{\n" + ",\n".join([*lines, f' "epochs": [\n{rows}\n ]']) + "\n}\n"

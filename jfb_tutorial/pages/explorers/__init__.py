@@ -57,6 +57,7 @@ class Explorer:
             f'<div class="jfb-stage"></div><div class="jfb-controls"></div>'
             f'<p class="jfb-words" role="status">{escape(self.words)}</p><div class="jfb-more"></div>'
             f"<figcaption>{escape(self.label)}</figcaption></figure>"
+            # in a function of its own: several explorers on a page have the same names
             f'<script>(() => {{\n"use strict";\n{_read("core.js")}\n{_read(self.name + ".js")}\n'
             f'startAll("{self.name}", start);\n}})();</script>'
         )
@@ -178,6 +179,7 @@ def equilibrium(network: ImplicitNetwork, images: Tensor, classes: Sequence[str]
 
 
 def descent(
+    # arctan 2, and below arctan ½: z = (1, 2)/√5, J z = 0.9 (2, 1)/√5, and −∇·p = 8/5 − 9/5 < 0 at κ = 4
     angle: float = 63.43494882292201,
     turn: float = 26.56505117707799,
     gamma: float = 0.9,
@@ -248,6 +250,7 @@ def phantom(
     ranges = {"k": (1, 20), "damping": (0.05, 1), "gamma": (0, 0.99), "symmetry": (0, 1), "kappa": (1, 100)}
     _check_ranges(parameters, ranges)
     row = round(parameters["damping"] * 20)
+    # twentieths are no binary fractions: 3 * 0.05 is a row, too
     if abs(parameters["damping"] - row / 20) > 1e-9:
         raise ValueError(
             f"damping must be one of 0.05, 0.10, …, 1.00, got {parameters['damping']}; the nearest is {row / 20:.2f}"

@@ -25,14 +25,17 @@ class Numbers:
 
     def keep(self, weight: Tensor | None, *rows: Tensor) -> dict[str, int]:
         """Where a weight, and its scales and the other rows of floats, lie: the first positions of each."""
+        # float32 has four bytes, and the script counts numbers
         at = {"integers": len(self.integers), "floats": len(self.floats) // 4}
         if weight is not None:
             weight = weight.cpu()
             flat = weight.flatten(1)
+            # a channel of zeros would have the scale 0, and 0/0 for weights
             scale = flat.abs().amax(dim=1).clamp(min=1e-12) / 127
             self.integers += (flat / scale[:, None]).round().to(torch.int8).numpy().tobytes()
             rows = (scale, *rows)
         for row in rows:
+            # little-endian, as the script's Float32Array reads them
             self.floats += row.cpu().to(torch.float32).numpy().astype("<f4").tobytes()
         return at
 
@@ -69,6 +72,7 @@ def _layers(module: nn.Module) -> list[dict]:
         case nn.AdaptiveAvgPool2d() if module.output_size in (1, (1, 1)):
             return [{"op": "mean"}]
         case nn.BatchNorm2d(running_mean=Tensor() as mean, running_var=Tensor() as var):
+            # (x − mean) / √(var + eps) is factor · x + shift; in double, so that rounding comes once, at the end
             factor = (var.double() + module.eps).rsqrt()
             shift = -mean.double() * factor
             if module.affine:
@@ -76,6 +80,7 @@ def _layers(module: nn.Module) -> list[dict]:
             return [{"op": "affine", "factor": factor.detach(), "shift": shift.detach()}]
         case Normalise():
             mean, std = (module.get_buffer(name).flatten().double() for name in ("mean", "std"))
+            # the page's pictures are bytes from 0 to 255, where the network's input is in [0, 1]
             return [{"op": "affine", "factor": 1 / (255 * std), "shift": -mean / std}]
         case Residual() if isinstance(module.shortcut, nn.Identity):
             return [{"op": "residual", "branch": _layers(module.branch), "after": _layers(module.after)}]
@@ -94,6 +99,7 @@ def _merged(layers: list[dict]) -> list[dict]:
     for layer in layers:
         if layer["op"] == "residual":
             layer = layer | {"branch": _merged(layer["branch"]), "after": _merged(layer["after"])}
+        # one before a convolution stays: its shift would have to stop at the padding, which is 0
         if layer["op"] == "affine" and done and done[-1]["op"] == "conv":
             before, factor = done.pop(), layer["factor"]
             layer = before | {
