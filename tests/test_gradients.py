@@ -609,6 +609,7 @@ def test_a_gradient_scaler_skips_what_overflows():
         R.weight *= 0.9 / torch.linalg.matrix_norm(R.weight, 2)
     for rule in with_more(*(ImplicitDifferentiation(solver) for solver in ("cg", "bicgstab", "neumann"))):
         network = ImplicitNetwork(nn.Linear(4, 8), lambda u, q: torch.tanh(R(u) + q), nn.Identity(), gradient=rule)
+        network.on_unconverged = "ignore"  # half precision stalls above the tolerance
         network.R_weights = R
         before = R.weight.clone()
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1)

@@ -5,7 +5,7 @@ import re
 import time
 
 import pytest
-from conftest import BOOK, NOTEBOOKS, ROOT, grave_violations, match, pages
+from conftest import BOOK, CHAPTERS, NOTEBOOKS, ROOT, grave_violations, match, pages
 
 from jfb_tutorial.pages import explorers
 
@@ -50,10 +50,7 @@ def test_no_serious_accessibility_violation_and_no_page_wider_than_a_phone(open_
         assert not grave, f"{scheme}:\n" + "\n".join(grave)
 
 
-CHAPTERS = [path.stem + ".html" for path in NOTEBOOKS]
-
-
-@pytest.fixture(scope="module", params=CHAPTERS)
+@pytest.fixture(scope="module", params=[path.stem + ".html" for path in CHAPTERS])
 def chapter(request, browser, site):
     """A chapter's page, opened once for the tests that only look at it; pytest runs them chapter by chapter."""
     with pages(browser) as open_file:
