@@ -7,8 +7,6 @@ its own value, a network inside R sets and resets it, and `torch.compile` guards
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
@@ -17,15 +15,18 @@ import torch
 _recording: ContextVar[bool | None] = ContextVar("jfb_tutorial_recording", default=None)
 
 
-@contextmanager
-def phase(*, recording: bool) -> Iterator[None]:
+class phase:
     """Inside, R is evaluated in the recorded step (or steps) of a backward rule, or else in the iteration."""
-    token = _recording.set(recording)
-    try:
-        yield
-    finally:
-        # not set to None: after a network inside R, what the outer one said holds again
-        _recording.reset(token)
+
+    # a class, since a generator's context costs several microseconds in each forward pass
+    def __init__(self, *, recording: bool) -> None:
+        self.recording = recording
+
+    def __enter__(self) -> None:
+        self.token = _recording.set(self.recording)
+
+    def __exit__(self, *error: object) -> None:
+        _recording.reset(self.token)
 
 
 def is_recording() -> bool:

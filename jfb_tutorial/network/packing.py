@@ -34,9 +34,12 @@ class LatentOperator:
 
     def __call__(self, u: Tensor) -> Tensor:
         """T(u), packed like u."""
-        v = self.R(self.unpack(u), self.q)
-        # what comes back is checked by whoever called T, as for any other T; here only what packing relies on
-        return self.pack("R(u, q)", v) if isinstance(self.q, tuple) else cast(Tensor, v)
+        q = self.q
+        if isinstance(
+            q, Tensor
+        ):  # first, since this is called in every step; what comes back is checked by whoever called T
+            return cast(Tensor, self.R(u, q))
+        return self.pack("R(u, q)", self.R(self.unpack(u), q))
 
     def zeros(self) -> Tensor:
         """The start u⁰ = 0, packed."""
