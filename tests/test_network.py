@@ -117,25 +117,30 @@ def test_a_borrowed_network_is_given_back_as_it_was():
     net = network()
     net.Q.eval()
     net(data())
-    before = net.solver, net.gradient, net.last, [module.training for module in net.modules()]
+
+    def settings():
+        return net.solver, net.gradient, net.on_unconverged, net.last, [module.training for module in net.modules()]
+
+    before = settings()
     other = FixedPointIteration(tol=1e-2)
 
     def borrow_and_fail():
-        with net.using(solver=other, gradient=Unrolled(3), mode="eval") as borrowed:
+        with net.using(solver=other, gradient=Unrolled(3), mode="eval", on_unconverged="raise") as borrowed:
             assert borrowed is net
-            assert (net.solver, net.gradient) == (other, Unrolled(3))
+            assert (net.solver, net.gradient, net.on_unconverged) == (other, Unrolled(3), "raise")
             assert not any(module.training for module in net.modules())
             net.solve(data())
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
         borrow_and_fail()
-    after = net.solver, net.gradient, net.last, [module.training for module in net.modules()]
-    assert after == before
+    assert settings() == before
     with (
         pytest.raises(ValueError, match="mode must be one of 'train', 'eval', got 'evl'; did you mean 'eval'"),
         net.using(mode="evl"),
     ):
+        pass
+    with pytest.raises(ValueError, match="on_unconverged must be one of"), net.using(on_unconverged="stop"):
         pass
 
 

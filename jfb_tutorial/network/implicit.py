@@ -144,32 +144,41 @@ class ImplicitNetwork(nn.Module):
 
     @contextmanager
     def using(
-        self, *, solver: Callable | None = None, gradient: Callable | None = None, mode: str | None = None
+        self,
+        *,
+        solver: Callable | None = None,
+        gradient: Callable | None = None,
+        mode: str | None = None,
+        on_unconverged: str | None = None,
     ) -> Iterator[ImplicitNetwork]:
         """The network with other settings inside, and as it was afterwards: `with network.using(mode="eval"): …`.
 
-        Put back are the solver, the rule, `last`, and the mode of every module; parameters and buffers are not.
+        Put back are the solver, the rule, on_unconverged, `last`, and the mode of every module; parameters and buffers are not.
 
         Args:
             solver: instead of its own.
             gradient: instead of its own.
             mode: "train" or "eval", for all modules.
+            on_unconverged: "ignore", "warn" or "raise", instead of its own.
 
         Raises:
-            ValueError: an unknown mode.
+            ValueError: an unknown mode or on_unconverged.
         """
         if mode is not None:
             check_choice("mode", mode, ("train", "eval"))
+        if on_unconverged is not None:
+            check_choice("on_unconverged", on_unconverged, ON_UNCONVERGED)
         # of each module, since a caller may hold some of them in eval mode for good
         modes = [(module, module.training) for module in self.modules()]
-        own = self.solver, self.gradient, self.last
+        own = self.solver, self.gradient, self.on_unconverged, self.last
         try:
             self.solver, self.gradient = solver or self.solver, gradient or self.gradient
+            self.on_unconverged = on_unconverged or self.on_unconverged
             if mode is not None:
                 self.train(mode == "train")
             yield self
         finally:
-            self.solver, self.gradient, self.last = own
+            self.solver, self.gradient, self.on_unconverged, self.last = own
             for module, training in modes:
                 module.training = training  # and not train(), which sets the children as well
 

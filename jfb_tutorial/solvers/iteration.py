@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -134,7 +135,7 @@ class Monitor:
         self.solver = solver
         self.step = 0
         self.residuals: list[Tensor] = []
-        self.unmet: list[Tensor] = []
+        self.sizes: list[Tensor] = []  # ‖T(u)‖₂ at each check, where the tolerance is relative to it
         self.checked_at: list[int] = []
         self.best = _Best() if keep_best else None
         self.all_converged = False
@@ -146,26 +147,29 @@ class Monitor:
         solver, last = self.solver, self.step == self.solver.max_steps
         if not last and (not solver.check_every or self.step % solver.check_every):
             return False
-        residual = sample_norm(v, u)
-        size = sample_norm(v) if solver.relative else None
-        unmet = residual > (solver.tol if size is None else solver.tol * size)
+        residual = excess = sample_norm(v, u)
+        size, tol = None, _rounded(solver.tol, residual.dtype)
+        if solver.relative:
+            size = sample_norm(v)
+            self.sizes.append(size)
+            excess, tol = residual - tol * size, 0.0
         self.residuals.append(residual)
-        self.unmet.append(unmet)
         self.checked_at.append(self.step)
-        # one read of the device: 0 when all is met; inf · 0 and NaN · 0 are NaN, so what is not finite shows as well
-        worst = (residual * unmet).max().item() if len(residual) else 0.0
+        # the one read of the device; max() hands on NaN and inf. Which samples met the tolerance is asked once, at the end
+        worst = excess.max().item() if len(excess) else 0.0
         if not math.isfinite(worst):
             _raise_not_finite(u, v, residual, self.step)
+        self.all_converged = worst <= tol
         # where all have met the tolerance, this v is returned as it is, and no copy is made of it
-        if worst and self.best is not None:
+        if not self.all_converged and self.best is not None:
             self.best.see(v, residual, size)
-        self.all_converged = worst == 0
         return self.all_converged or last
 
     @eager
     def solution(self, v: Tensor) -> Solution:
         """What the loop found, with v = T(u) of the last evaluation."""
-        met = ~torch.stack(self.unmet)
+        residuals = torch.stack(self.residuals)
+        met = residuals <= (self.solver.tol * torch.stack(self.sizes) if self.sizes else self.solver.tol)
         evaluations = torch.tensor(self.checked_at, device=v.device)
         # argmax takes the first of equals, and no bool; of a sample that never met the tolerance it is 0: see `steps`
         first = evaluations[met.to(torch.int8).argmax(dim=0)]
@@ -173,7 +177,12 @@ class Monitor:
         u, residual = v, self.residuals[-1]
         if self.best is not None and self.best.seen_at == len(self.residuals):  # the last check was not met by all
             u, residual = self.best.unless(met[-1], v, residual)
-        return Solution(u, torch.stack(self.residuals), steps, met[-1], self.all_converged, residual)
+        return Solution(u, residuals, steps, met[-1], self.all_converged, residual)
+
+
+def _rounded(tol: float, dtype: torch.dtype) -> float:
+    """tol as residuals of this dtype are compared with it in `solution`, so that the loop stops at the same number."""
+    return float(np.float32(min(tol, torch.finfo(torch.float32).max))) if dtype == torch.float32 else tol
 
 
 class _Best:

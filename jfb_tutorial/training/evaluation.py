@@ -15,7 +15,7 @@ from .._jacobian import buffers_kept
 from ..network import ImplicitNetwork
 from .data import Images
 
-__all__ = ["Evaluation", "as_input", "counting_unconverged", "evaluate", "full_precision"]
+__all__ = ["Evaluation", "as_input", "counted", "evaluate", "full_precision"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +84,7 @@ def evaluate(
     # in training mode batch statistics would be learnt from the images that are to be judged
     with (
         buffers_kept(network),
-        network.using(solver=solver, mode=mode),
-        counting_unconverged(network),
+        network.using(solver=solver, mode=mode, on_unconverged=counted(network)),
         full_precision(),
     ):
         # a network that solves nothing must not show an earlier solve
@@ -125,14 +124,6 @@ def full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(matmul)
 
 
-@contextmanager
-def counting_unconverged(*networks: ImplicitNetwork) -> Iterator[None]:
-    """No warning of unconverged samples inside: whoever opens this counts and reports them. A network that is to raise still does."""
-    own = [getattr(network, "on_unconverged", "warn") for network in networks]
-    try:
-        for network, policy in zip(networks, own, strict=True):
-            network.on_unconverged = "ignore" if policy == "warn" else policy
-        yield
-    finally:
-        for network, policy in zip(networks, own, strict=True):
-            network.on_unconverged = policy
+def counted(network: ImplicitNetwork) -> str:
+    """`on_unconverged` for whoever counts the unconverged samples and reports them: no warning, but a network that is to raise does."""
+    return "raise" if network.on_unconverged == "raise" else "ignore"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ..network import ImplicitNetwork
 from ..normalisation import reestimate
 from . import checkpoints, probes, records
 from .batches import DROPOUT, STATISTICS, generator
-from .evaluation import as_input, counting_unconverged
+from .evaluation import as_input, counted
 from .folder import Folder
 from .meter import REMEDY, Meter
 from .prepare import Prepared, prepare, settle
@@ -122,9 +123,10 @@ def train(
     with torch.random.fork_rng(devices):
         run = prepare(recipe, network, data, folder, processes)
         training = _Training(run, folder, processes, progress, callback, begin)
-        averaged = () if run.averaged is None else (run.averaged,)
-        # the rows count the samples that did not converge; a warning in every batch would say it again
-        with counting_unconverged(run.network, *averaged):
+        with ExitStack() as stack:
+            # the rows count the samples that did not converge; a warning in every batch would say it again
+            for each in {run.network, run.averaged or run.network}:
+                stack.enter_context(each.using(on_unconverged=counted(each)))
             record = training.run(provenance)
         return Run(_hand_over(run), record)
 

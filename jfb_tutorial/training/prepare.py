@@ -17,7 +17,7 @@ from ..gradients import JFB
 from ..network import ImplicitNetwork
 from . import checkpoints, data
 from .batches import WEIGHTS, Batches, generator
-from .evaluation import as_input, counting_unconverged
+from .evaluation import as_input, counted
 from .folder import Folder
 from .optimisers import Together, optimiser
 from .own_data import as_images
@@ -296,7 +296,7 @@ def _check_images(network: ImplicitNetwork, recipe: Recipe, test: data.Images) -
     if recipe.network != OWN:
         network.Q[0](d[:1])  # the normalisation knows the shape
         return
-    with network.using(mode="eval"), counting_unconverged(network):
+    with network.using(mode="eval", on_unconverged=counted(network)):
         try:
             shape = tuple(network(d).shape)
         except (RuntimeError, ValueError, TypeError) as error:
