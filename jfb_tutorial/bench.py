@@ -11,6 +11,7 @@ from torch import Tensor
 from ._jacobian import buffers_kept
 from .gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom, tally
 from .network import ImplicitNetwork
+from .solvers import Solution
 
 __all__ = ["RULES", "Comparison", "Row", "compare", "name", "saved_bytes"]
 
@@ -157,7 +158,7 @@ def compare(
     if not theta:
         raise ValueError("network must have parameters in Q or R that require a gradient: there is nothing to compare")
     with buffers_kept(network):
-        solution = network.solve(d)
+        solution, steps = _solve(network, d)
         exact, *_ = _measure(network, d, y, loss, theta, solution.u, reference)
         rows = []
         for rule in rules:
@@ -166,28 +167,42 @@ def compare(
             cosine = torch.nn.functional.cosine_similarity(gradient, exact, dim=0, eps=0).item()
             bias = ((gradient - exact).norm() / exact.norm()).item()
             rows.append(Row(rule, cosine, bias, evaluations, products, saved))
-    return Comparison(tuple(rows), len(solution.residuals), solution.residual.max().item())
+    return Comparison(tuple(rows), steps, solution.residual.max().item())
+
+
+def _solve(network: ImplicitNetwork, d: Tensor) -> tuple[Solution, int]:
+    """The equilibrium, and the evaluations of T that the solver made; not every one of them need be checked."""
+    own, count = network.solver, _Count()
+    with network.using(solver=lambda T, u0: own(count.of(T), u0)):
+        return network.solve(d), count.evaluations
 
 
 def _measure(
     network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Callable, theta: Sequence[Tensor], u: Tensor, rule: Callable
 ):
     """The gradient by θ, flat; the evaluations of T, the products with J, the bytes saved."""
-    T = network.operator(d)
-    evaluations = 0
-
-    def counted(v: Tensor) -> Tensor:
-        nonlocal evaluations
-        evaluations += 1
-        return T(v)
-
+    T, evaluated = network.operator(d), _Count()
     # around the rule alone: Q and S record the same whatever the rule
     with saved_bytes([*network.parameters(), *network.buffers()]) as saved:
-        value = rule(counted, u)
+        value = rule(evaluated.of(T), u)
     with tally() as count:
         # not backward(), which would add to the `grad` of the parameters; zeros for one that the loss does not depend on
         parts = torch.autograd.grad(loss(network.S(T.unpack(value)), y), theta, materialize_grads=True)
-    return torch.cat([part.flatten() for part in parts]), evaluations, count.products, saved.total
+    return torch.cat([part.flatten() for part in parts]), evaluated.evaluations, count.products, saved.total
+
+
+class _Count:
+    """Counts the evaluations of a T."""
+
+    def __init__(self) -> None:
+        self.evaluations = 0
+
+    def of(self, T: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def counted(u: Tensor) -> Tensor:
+            self.evaluations += 1
+            return T(u)
+
+        return counted
 
 
 class saved_bytes:

@@ -1,5 +1,6 @@
 """The bench against counts and gradients taken by hand."""
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -51,6 +52,9 @@ def test_every_row_is_what_it_says():
             assert row.products == 0
     assert table.residual <= 1e-13
     assert table.steps == len(net.solve(D).residuals)
+    with net.using(solver=dataclasses.replace(net.solver, check_every=7)):
+        unchecked = bench.compare(net, D, Y, LOSS, [JFB()])
+        assert unchecked.steps == 7 * len(net.solve(D).residuals)  # evaluations, not checks
     with pytest.raises(KeyError, match="was not compared; compared were"):
         table[NeumannSeries(17)]
 

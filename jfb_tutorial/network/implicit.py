@@ -52,7 +52,9 @@ class ImplicitNetwork(nn.Module):
     True
 
     Args:
-        Q: maps the data `(batch, …)` to the latent space, `(batch, *latent)`, or a tuple of such tensors.
+        Q: maps the data `(batch, …)` to the latent space, `(batch, *latent)`, or a tuple of such tensors. Q, R and S are modules
+            as a rule; they may be functions, but the parameters of a module that a function uses are not among
+            `network.parameters()`, and an optimiser made from those does not train them.
         R: maps u and Q(d), both `(batch, *latent)`, to the same.
         S: maps `(batch, *latent)` to the inference.
         solver: how the fixed point is found; see `jfb_tutorial.solvers`.
