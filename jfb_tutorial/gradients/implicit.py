@@ -24,8 +24,9 @@ class ImplicitDifferentiation:
     The loss sees T(u*). The whole batch is one system with inner products over all of it, which is right whether or not T
     couples its samples (batch normalisation does). It is exact as far as u* is a fixed point and the solve succeeds: a
     system counts as solved when its residual, measured with w itself, is at most tol ‖g‖, or where the precision in which
-    T was evaluated does not allow that, when the residual is explained by rounding and at most 5% of ‖g‖. A gradient g that
-    is not finite passes through as it is, for `torch.amp.GradScaler` to see.
+    T was evaluated does not allow that, when the residual is explained by rounding and stands for at most 5% of ‖g‖ and of
+    w. A gradient g that is not finite passes through as it is, for `torch.amp.GradScaler` to see. Derivatives in forward mode
+    (`torch.func.jvp`), of second order, and under the transforms of `torch.func` are refused: `Unrolled` has them.
 
     The products use the one recorded evaluation of T again and again: hooks on modules inside T fire at each, and a
     checkpoint around the network recomputes it each time.

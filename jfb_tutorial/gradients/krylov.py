@@ -39,7 +39,10 @@ ROUNDING = 8.0
 """A residual is explained by rounding up to this multiple of what was measured: two samples of a rounding error can
 agree by chance, and the residual is a sum over a whole cycle of them."""
 EXPLICABLE = 0.05
-"""However coarse the products are, a residual above this part of ‖g‖ is a failure: a 5% error of the gradient is one to report."""
+"""However coarse the products are, a residual above this part of ‖g‖ is a failure, and so is one that stands for more than this
+part of ‖w‖: a 5% error of the gradient is one to report."""
+UNKNOWN = 0.5
+"""A correction of w that leaves more than this part of what is missing says nothing about the error of w."""
 REMEASURED = 1.01
 """A residual that was measured a second time, along with the other systems, may exceed the tolerance by a hundredth, since
 rounding makes the two differ."""
@@ -74,8 +77,9 @@ def solve(method: str, g: Tensor, wJ: Product, wJt: Product, *, tol: float, max_
 
     The method runs until its own residual is at most tol ‖g‖. Then the true one is measured; if it is larger, the method starts
     again on what is missing. A system that two such cycles in a row have not brought forward is left as it is. It still counts
-    as solved if what is missing is no more than what the products' rounding explains, at most 5% of ‖g‖: that rounding is
-    measured, by a product with a multiple of w. Each g is scaled to size 1 before, so that its units play no part. The products
+    as solved if what is missing is no more than what the products' rounding explains, at most 5% of ‖g‖, and would change w by
+    at most 5%: the rounding is measured, by a product with a multiple of w, and the change by a cycle of GMRES on what is
+    missing, since near an eigenvalue 1 of J a small residual is no small error. Each g is scaled to size 1 before, so that its units play no part. The products
     are those of the vectors as they were: they may couple the systems, and the residual is then that of the coupled equation.
 
     Args:
@@ -174,7 +178,17 @@ class _Systems:
         rounding = _norm(difference) + torch.finfo(self.g.dtype).eps * _norm(self.best_w)
         explained = self.best <= torch.minimum(ROUNDING * rounding, EXPLICABLE * self.size)
         # what ran out of steps was still on its way, and its residual is no matter of rounding
-        self.converged |= (self.idle >= PATIENCE) & explained
+        stuck = ~self.converged & (self.idle >= PATIENCE) & explained
+        if bool(stuck.any()):
+            self.converged |= stuck & self._is_accurate(stuck)
+
+    def _is_accurate(self, stuck: Tensor) -> Tensor:
+        """`(systems,)` bool: whether what is missing stands for a small error of best_w, as far as that can be told."""
+        # not by the method itself, which has come to its end on this very r; GMRES always gives its best
+        r = torch.where(stuck[:, None], self.g - (self.best_w - self.wJ(self.best_w)), 0.0)
+        error, _ = _gmres(self.wJ, r, self.tol * _norm(r), MEMORY)
+        left = _norm(r - (error - self.wJ(error)))
+        return (_norm(error) <= EXPLICABLE * _norm(self.best_w)) & (left <= UNKNOWN * _norm(r))
 
     def relative_residual(self) -> Tensor:
         return torch.where(self.size > 0, self.best / torch.where(self.size > 0, self.size, 1.0), 0.0)

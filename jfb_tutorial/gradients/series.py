@@ -20,7 +20,8 @@ class NeumannSeries:
     """The Neumann phantom gradient, phantom gradient [17]: w = λ g (I + B + … + Bᵏ⁻¹), B = λJ + (1 − λ)I.
 
     The loss sees T(u*). It costs k − 1 vector-Jacobian products. JFB is `NeumannSeries(1, 1.0)`, bit for bit; JFB's
-    "Neumann order K" is `terms = K + 1`, since that paper counts the powers of J.
+    "Neumann order K" is `terms = K + 1`, since that paper counts the powers of J. With more than one term, derivatives in forward
+    mode (`torch.func.jvp`), of second order, and under the transforms of `torch.func` are refused.
 
     Args:
         terms: k, at least 1.
