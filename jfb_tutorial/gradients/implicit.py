@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._checks import check_choice, check_flag, check_integer, check_positive
+from .._checks import check_choice, check_flag, check_integer, check_positive, store
 from .._jacobian import products
 from ..solvers.iteration import eager, rows
 from ._adjoint import Operator, counted_products, tallies, with_adjoint
@@ -59,12 +59,16 @@ class ImplicitDifferentiation:
     on_failure: str = "raise"
 
     def __post_init__(self) -> None:
-        check_choice("solver", self.solver, METHODS)
-        if not check_positive("tol", self.tol, "1e-6 is the default") < 1:
+        store(
+            self,
+            solver=check_choice("solver", self.solver, METHODS),
+            tol=check_positive("tol", self.tol, "1e-6 is the default"),
+            max_steps=check_integer("max_steps", self.max_steps, 1, "1000 is the default"),
+            per_sample=check_flag("per_sample", self.per_sample),
+            on_failure=check_choice("on_failure", self.on_failure, ("raise", "warn")),
+        )
+        if not self.tol < 1:
             raise ValueError(f"tol must be below 1, got {self.tol}: w = 0 would do; 1e-6 is the default")
-        check_integer("max_steps", self.max_steps, 1, "1000 is the default")
-        check_flag("per_sample", self.per_sample)
-        check_choice("on_failure", self.on_failure, ("raise", "warn"))
 
     @eager
     def __call__(self, T: Operator, u_star: Tensor) -> Tensor:

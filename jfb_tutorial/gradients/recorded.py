@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._checks import check_damping, check_integer
+from .._checks import check_damping, check_integer, store
 from ..solvers.iteration import eager, recorded
 from ._adjoint import Operator, constant
 from ._once import differentiable_once
@@ -48,8 +48,8 @@ class UnrolledPhantom:
     damping: float = 0.5
 
     def __post_init__(self) -> None:
-        check_integer("steps", self.steps, 1, "the nearest valid choice is 1, which with damping=1.0 is JFB")
-        check_damping(self.damping)
+        steps = check_integer("steps", self.steps, 1, "the nearest valid choice is 1, which with damping=1.0 is JFB")
+        store(self, steps=steps, damping=check_damping(self.damping))
 
     @eager
     def __call__(self, T: Operator, u_star: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class Unrolled:
     steps: int = 50
 
     def __post_init__(self) -> None:
-        check_integer("steps", self.steps, 1, "50 is the default")
+        store(self, steps=check_integer("steps", self.steps, 1, "50 is the default"))
 
     @eager
     def __call__(self, T: Operator, u_star: Tensor) -> Tensor:

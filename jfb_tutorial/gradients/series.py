@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .._checks import check_damping, check_integer
+from .._checks import check_damping, check_integer, store
 from .._jacobian import products
 from ..solvers.iteration import eager
 from ._adjoint import Operator, counted_products, with_adjoint
@@ -32,8 +32,8 @@ class NeumannSeries:
     damping: float = 1.0
 
     def __post_init__(self) -> None:
-        check_integer("terms", self.terms, 1, "the nearest valid choice is 1, which with damping=1.0 is JFB")
-        check_damping(self.damping)
+        terms = check_integer("terms", self.terms, 1, "the nearest valid choice is 1, which with damping=1.0 is JFB")
+        store(self, terms=terms, damping=check_damping(self.damping))
 
     @eager
     def __call__(self, T: Operator, u_star: Tensor) -> Tensor:
