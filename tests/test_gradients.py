@@ -879,7 +879,7 @@ def test_a_fixed_point_that_T_writes_over_is_refused(rule):
 @pytest.mark.parametrize(
     ("rule", "plain"),
     [
-        (NeumannSeries(wrong(np.int64(3)), np.float32(0.5)), NeumannSeries(3, 0.5)),
+        (NeumannSeries(wrong(np.int64(3)), wrong(np.float32(0.5))), NeumannSeries(3, 0.5)),
         (UnrolledPhantom(wrong(np.int8(3)), np.float64(0.5)), UnrolledPhantom(3, 0.5)),
         (Unrolled(wrong(torch.tensor(7))), Unrolled(7)),
         (PublishedCG(np.float64(0.5), wrong(np.int64(9))), PublishedCG(0.5, 9)),

@@ -596,7 +596,7 @@ def test_tensors_without_an_address():
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_numbers_of_numpy_become_plain_ones(solver):
-    more = {} if solver is FixedPointIteration else {"memory": np.int8(3)}
+    more: dict[str, Any] = {} if solver is FixedPointIteration else {"memory": np.int8(3)}
     if solver is Anderson:
         more["regularization"] = np.float32(0.5)
     settings = solver(tol=np.float64(0.25), max_steps=np.int64(7), check_every=torch.tensor(2), **more)
