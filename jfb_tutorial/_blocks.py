@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ._checks import check_positive
 from .normalisation import LatentBatchNorm2d
 
 
@@ -98,10 +97,8 @@ class Latent(nn.Module):
         super().__init__()
         self.blocks = nn.Sequential(*blocks)
         for name, value in {"entering": entering, "leaving": leaving}.items():
-            if not (math.isfinite(value) and value > 0):
-                # `build` calls either factor gamma: so does the error
-                raise ValueError(f"gamma must be positive and finite, got {value}; below 1 it damps u")
-            setattr(self, name, value)
+            # `build` calls either factor gamma: so does the error
+            setattr(self, name, check_positive("gamma", value, "below 1 it damps u"))
 
     def forward(self, u: Tensor, q: Tensor) -> Tensor:
         # a factor of 1 is left out: it would cost a pass over the latent in every step

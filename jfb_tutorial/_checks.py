@@ -10,6 +10,12 @@ from numbers import Real
 from torch import Tensor
 
 
+def store(settings, **checked) -> None:
+    """Set fields of a frozen dataclass to what the checks returned: plain Python numbers, whatever NumPy's or PyTorch's were given."""
+    for name, value in checked.items():
+        object.__setattr__(settings, name, value)
+
+
 def check_integer(name: str, value, least: int, remedy: str) -> int:
     """`value` as an int of at least `least`; `remedy` says what to give instead."""
     try:
@@ -25,12 +31,13 @@ def check_integer(name: str, value, least: int, remedy: str) -> int:
     return number
 
 
-def check_positive(name: str, value, remedy: str) -> float:
-    """`value` as a finite float above 0."""
+def check_positive(name: str, value, remedy: str, below: float = math.inf) -> float:
+    """`value` as a finite float above 0, and below `below`."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}; {remedy}")
-    if not 0 < float(value) < math.inf:  # false for NaN too
-        raise ValueError(f"{name} must be positive and finite, got {value}; {remedy}")
+    if not 0 < float(value) < below:  # false for NaN too
+        limit = "finite" if below == math.inf else f"below {below:g}"
+        raise ValueError(f"{name} must be positive and {limit}, got {value}; {remedy}")
     return float(value)
 
 
@@ -79,7 +86,7 @@ def check_choice(name: str, value, valid) -> str:
         raise ValueError(
             f"{name} must be one of {', '.join(map(repr, valid))}, got {value!r}; did you mean {nearest(value, valid)!r}?"
         )
-    return value
+    return next(choice for choice in valid if choice == value)  # and not a string of NumPy's
 
 
 def nearest(value, valid) -> str:

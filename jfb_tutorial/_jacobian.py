@@ -43,12 +43,15 @@ def products(v: Tensor, u: Tensor) -> tuple[Product, Product]:
                 w, image = twice
                 if image is None:  # v does not depend on u
                     return torch.zeros_like(x)
-                return torch.autograd.grad(image, w, x, retain_graph=True)[0]
+                (product,) = torch.autograd.grad(image, w, x, retain_graph=True, allow_unused=True)
             except RuntimeError as error:
                 # PyTorch's words about a compiled graph; any other error is of T's own making
                 if "double backward" not in str(error):
                     raise
                 raise TypeError(f"{_ONCE}; is T compiled? An operator that is not will do") from error
+        if product is None:
+            raise TypeError(f"{_ONCE}; is it once_differentiable?")
+        return product
 
     return apply, transposed
 

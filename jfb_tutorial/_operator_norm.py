@@ -60,7 +60,7 @@ def operator_norm(module: Layer, gamma: float = 0.9, shape: tuple[int, int] | No
         TypeError: another kind of module, or shape is no pair of integers.
         ValueError: γ or shape is not positive; a convolution without a shape, or a linear layer with one.
     """
-    check_positive("gamma", gamma, "0.9 is the default")
+    gamma = check_positive("gamma", gamma, "0.9 is the default")
     if isinstance(module, nn.Conv2d):
         parametrization = OperatorNorm(
             gamma, _convolution(module), (module.in_channels, *_height_and_width(shape)), module.weight

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ._checks import check_choice
+from ._checks import check_choice, check_positive
 from ._operator_norm import operator_norm
 from ._phase import is_recording
 
@@ -81,10 +81,13 @@ class Rescaling:
 
     Args:
         gamma: γ.
+
+    Raises:
+        TypeError, ValueError: γ is no positive and finite number.
     """
 
     def __init__(self, gamma: float) -> None:
-        self.gamma = gamma
+        self.gamma = check_positive("gamma", gamma, "below 1 R is damped")
 
     def __call__(self, R: Any, u0: Any, q: Any) -> None:
         """What `ImplicitNetwork` calls before it iterates, without a graph: R, u⁰ and Q(d)."""

@@ -220,3 +220,9 @@ def test_a_merged_convolution_is_what_it_was():
     merged = nn.functional.conv2d(x, weight, torch.from_numpy(real[3:].copy()), padding=1)
     assert np.abs(whole).max(axis=1).tolist() == [127, 127, 127]
     assert torch.allclose(merged, layers(x), atol=0.05)
+
+
+@pytest.mark.parametrize("tol", [float("nan"), float("inf"), 0.0, -1e-2, True, "1e-2"])
+def test_a_tolerance_that_is_no_positive_number(tol):
+    with pytest.raises((TypeError, ValueError), match="tol must be"):
+        explorers.equilibrium(architectures.fast_cifar10(), torch.zeros(1, 3, 32, 32, dtype=torch.uint8), [], tol=tol)

@@ -12,8 +12,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.autograd.forward_ad as forward_ad
 import torch.utils.checkpoint
 from problems import KINDS, Problem, problem
 from torch import nn
@@ -733,3 +735,161 @@ def test_the_published_conjugate_gradients_converge_if_they_are_let():
         PublishedCG(tol=0)
     with pytest.raises(ValueError, match="max_steps must be"):
         PublishedCG(max_steps=0)
+
+
+# Forward mode, the transforms of torch.func, and second derivatives
+
+ADJOINT: list[Callable] = [
+    ImplicitDifferentiation(),
+    ImplicitDifferentiation("cg"),
+    NeumannSeries(3, 0.5),
+    PublishedCG(),
+]
+RECORDED: list[Callable] = [JFB(), UnrolledPhantom(3, 0.25), Unrolled(5)]
+
+
+def of_bias(rule: Callable) -> Callable:
+    """b ↦ the value of the rule for T(u) = tanh(uA + b), in float64."""
+    A = 0.2 * torch.randn(4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    u = torch.full((2, 4), 0.1, dtype=torch.float64)
+    return lambda b: rule(lambda u: torch.tanh(u @ A + b), u)
+
+
+def in_forward_mode(function: Callable, b: torch.Tensor, tangent: torch.Tensor) -> torch.Tensor | None:
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(function(forward_ad.make_dual(b, tangent))).tangent
+
+
+BIAS = torch.linspace(-1, 1, 4, dtype=torch.float64)
+TANGENT = torch.tensor([0.3, -1, 2, 0.5], dtype=torch.float64)
+of_pytorch = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script. is deprecated:FutureWarning"
+)  # its own forward mode's
+
+
+@of_pytorch
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("rule", ADJOINT, ids=repr)
+def test_forward_mode_gives_no_tangent_that_is_not_the_rules(rule, frozen, gradients):
+    b = BIAS.clone().requires_grad_(not frozen)
+    with torch.set_grad_enabled(gradients):
+        with pytest.raises(RuntimeError, match=r"no forward mode.*Unrolled is exact"):
+            in_forward_mode(of_bias(rule), b, TANGENT)
+        with pytest.raises(RuntimeError, match=r"(no forward mode|transforms of torch.func).*Unrolled is exact"):
+            torch.func.jvp(of_bias(rule), (b,), (TANGENT,))
+
+
+@of_pytorch
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize("rule", RECORDED, ids=repr)
+def test_forward_mode_of_recorded_steps(rule, gradients):
+    function = of_bias(rule)
+    expected = torch.autograd.functional.jacobian(function, BIAS) @ TANGENT
+    with torch.set_grad_enabled(gradients):
+        for found in (
+            in_forward_mode(function, BIAS, TANGENT),
+            torch.func.jvp(function, (BIAS,), (TANGENT,))[1],
+        ):
+            torch.testing.assert_close(found, expected)
+
+
+@of_pytorch
+@pytest.mark.parametrize("rule", [*ADJOINT, *RECORDED], ids=repr)
+def test_the_transforms_of_torch_func(rule):
+    function = of_bias(rule)
+
+    def total(b):
+        return loss(function(b))
+
+    if rule in ADJOINT:
+        with pytest.raises(RuntimeError, match=r"transforms of torch.func; JFB.* do"):
+            torch.func.grad(total)(BIAS)
+        with torch.no_grad():  # a value is one under any transform
+            torch.testing.assert_close(torch.func.vmap(function)(BIAS.expand(3, 4))[1], function(BIAS))
+        return
+    b = BIAS.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(total(b), b)
+    torch.testing.assert_close(torch.func.grad(total)(BIAS), expected)
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(total))(BIAS.expand(3, 4)), expected.expand(3, 4))
+    torch.testing.assert_close(torch.func.jacrev(total)(BIAS), expected)
+    assert torch.autograd.gradcheck(function, b, check_forward_ad=True, check_batched_grad=True)
+
+
+@of_pytorch
+@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.parametrize("rule", RECORDED[:2], ids=repr)
+def test_no_second_derivative_of_what_holds_u_star_constant(rule, linear):
+    function = of_bias(rule)
+
+    def total(b):  # without a curvature of the loss, only that of T is left
+        return (weight(function(b)) * function(b)).sum() if linear else loss(function(b))
+
+    b = BIAS.clone().requires_grad_()
+    (g,) = torch.autograd.grad(total(b), b, create_graph=True)
+    (same,) = torch.autograd.grad(total(b), b)
+    assert torch.equal(g, same)
+    words = "hold u. constant.*use Unrolled"
+    with pytest.raises(RuntimeError, match=words):
+        torch.autograd.grad(g.sum(), b)
+    for second in (
+        lambda: torch.autograd.grad(total(b), b, create_graph=True)[0].square().sum().backward(),
+        lambda: torch.func.hessian(total)(BIAS),  # forward over reverse
+        lambda: torch.func.jacrev(torch.func.grad(total))(BIAS),
+        lambda: torch.func.jvp(torch.func.grad(total), (BIAS,), (TANGENT,)),
+        lambda: torch.autograd.functional.hvp(total, BIAS, TANGENT),
+    ):
+        with pytest.raises(RuntimeError, match=words):
+            second()
+    unrolled = of_bias(Unrolled(5))
+    torch.func.hessian(lambda b: loss(unrolled(b)))(BIAS)  # the remedy
+
+
+@pytest.mark.parametrize("rule", RECORDED[:2], ids=repr)
+def test_second_derivatives_that_do_not_go_through_u_star(rule):
+    function, value = of_bias(rule), of_bias(rule)(BIAS)
+    b, s = BIAS.clone().requires_grad_(), torch.linspace(1, 2, 4, dtype=torch.float64, requires_grad=True)
+
+    def total():  # s as a weight of S
+        return (s * function(b)).square().sum()
+
+    by_s, by_b = torch.autograd.grad(total(), [s, b], create_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(by_s.sum(), s, retain_graph=True)[0], 2 * value.square().sum(dim=0))
+    # JFB's gradient by s, and the gradient by s of JFB's: equal, since u* is no function of s
+    (one,) = torch.autograd.grad(by_s @ TANGENT, b, retain_graph=True)
+    rows = [torch.autograd.grad(part, s, retain_graph=True)[0] for part in by_b]
+    torch.testing.assert_close(torch.stack(rows) @ TANGENT, one)
+
+
+# Memory that T uses again, and numbers of NumPy
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != Unrolled(5)], ids=repr)  # that starts elsewhere
+def test_a_fixed_point_that_T_writes_over_is_refused(rule):
+    buffer = torch.zeros(2, 3)
+
+    def T(u):  # as a replayed CUDA graph
+        buffer.data.copy_(0.5 * u + 1)
+        return buffer
+
+    with pytest.raises(ValueError, match="T must return memory of its own"):
+        rule(T, buffer)
+
+
+@pytest.mark.parametrize(
+    ("rule", "plain"),
+    [
+        (NeumannSeries(wrong(np.int64(3)), wrong(np.float32(0.5))), NeumannSeries(3, 0.5)),
+        (UnrolledPhantom(wrong(np.int8(3)), np.float64(0.5)), UnrolledPhantom(3, 0.5)),
+        (Unrolled(wrong(torch.tensor(7))), Unrolled(7)),
+        (PublishedCG(np.float64(0.5), wrong(np.int64(9))), PublishedCG(0.5, 9)),
+        (
+            ImplicitDifferentiation(np.str_("cg"), np.float64(0.5), wrong(np.int16(9)), on_failure=np.str_("warn")),
+            ImplicitDifferentiation("cg", 0.5, 9, on_failure="warn"),
+        ),
+    ],
+    ids=lambda rule: type(rule).__name__,
+)
+def test_numbers_of_numpy_become_plain_ones(rule, plain):
+    assert repr(rule) == repr(plain)
+    assert {type(value) for value in vars(rule).values()} <= {int, float, str, bool}

@@ -374,3 +374,10 @@ def test_linear_layers_of_any_shape(inner, outer, seed):
 def test_layers_that_cannot_be_bounded(arguments, error, message):
     with pytest.raises(error, match=message):
         operator_norm(*arguments)
+
+
+@pytest.mark.parametrize("gamma", [float("nan"), float("inf"), 0.0, -1.0, True, "0.9"])
+def test_a_factor_that_is_no_positive_number(gamma):
+    for call in (lambda: Rescaling(gamma), lambda: operator_norm(nn.Linear(2, 2), gamma)):
+        with pytest.raises((TypeError, ValueError), match="gamma must be"):
+            call()

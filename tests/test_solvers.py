@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -360,8 +361,9 @@ def test_accelerated_solvers_work_on_images_in_any_precision(solver, dtype):
 def test_bad_settings_of_accelerated_solvers(solver, keywords, error, words):
     with pytest.raises(error, match=words):
         solver(**keywords)
-    with pytest.raises(ValueError, match="regularization must be positive"):
-        Anderson(regularization=0.0)
+    for value in (0.0, 1.0, 5, float("nan")):
+        with pytest.raises(ValueError, match="regularization must be positive and below 1"):
+            Anderson(regularization=value)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -549,3 +551,55 @@ def test_broyden_starts_again_when_its_memory_is_full():
     B = -torch.eye(2, dtype=torch.float64)
     B = B + torch.outer(s - B @ y, s @ B) / (s @ B @ y)
     torch.testing.assert_close(points[3][0], points[2][0] - B @ f[2])
+
+
+# Memory that T uses again, and numbers of NumPy
+
+
+def replayed(T, like):
+    """T as a replayed CUDA graph has it: the result lies in the same memory each time, and no version counter tells."""
+    buffer = torch.empty_like(like)
+
+    def call(u):
+        buffer.data.copy_(T(u))
+        return buffer
+
+    return call
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_map_that_returns_the_same_memory_again(solver, dtype):
+    u0 = torch.zeros(2, 3, dtype=dtype)
+    T = replayed(lambda u: 0.9 * u + 1, u0)
+    if solver is FixedPointIteration or (solver is Anderson and dtype == torch.float32):
+        with pytest.raises(ValueError, match=r"memory of its own.*return T\(u\).clone\(\)"):
+            solver()(T, u0)
+    else:  # what these take from T(u) they copy
+        torch.testing.assert_close(solver(tol=0.1)(T, u0).u, torch.full_like(u0, 10), rtol=0.02, atol=0)
+    cloned = solver(tol=0.1, max_steps=100)(lambda u: T(u).clone(), u0)
+    torch.testing.assert_close(cloned.u, torch.full_like(u0, 10), rtol=0.1, atol=0)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("T", [lambda u: u, lambda u: u.view_as(u), torch.nn.Identity(), lambda u: u.clone()])
+def test_the_identity_may_return_its_argument(solver, T):
+    assert solver()(T, torch.ones(2, 3)).steps.tolist() == [1, 1]
+
+
+def test_tensors_without_an_address():
+    def value(b):  # inside the transform
+        return FixedPointIteration(tol=1e-3)(lambda u: 0.5 * u + b, torch.zeros_like(b)).u.sum()
+
+    assert torch.func.grad(value)(torch.ones(3)).tolist() == [0] * 3  # no graph is recorded
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_numbers_of_numpy_become_plain_ones(solver):
+    more: dict[str, Any] = {} if solver is FixedPointIteration else {"memory": np.int8(3)}
+    if solver is Anderson:
+        more["regularization"] = np.float32(0.5)
+    settings = solver(tol=np.float64(0.25), max_steps=np.int64(7), check_every=torch.tensor(2), **more)
+    assert {type(value) for value in vars(settings).values()} <= {float, int, bool}
+    assert eval(repr(settings)) == settings
+    assert "np." not in repr(settings)

@@ -1,9 +1,12 @@
 """Norms of Jacobians against dense linear algebra; antieigenvalues against a search."""
 
 import math
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
+from torch.autograd.function import once_differentiable
 
 from jfb_tutorial import theory
 from jfb_tutorial.theory import lipschitz
@@ -131,6 +134,11 @@ def test_antieigenvalue_against_the_definition(kappa):
 def test_antieigenvalue_refuses_what_it_is_not_defined_for():
     with pytest.raises(ValueError, match="must be a square matrix"):
         theory.antieigenvalue(torch.zeros(2, 3))
+    for value in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="must be finite"):
+            theory.antieigenvalue(torch.full((2, 2), value))
+    with pytest.raises(TypeError, match="must be a tensor, got list"):
+        theory.antieigenvalue(cast(Any, [[1.0]]))
     with pytest.raises(ValueError, match="must be symmetric"):
         theory.antieigenvalue(torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
     with pytest.raises(ValueError, match="must be positive definite"):
@@ -186,3 +194,57 @@ def test_antieigenvalue_of_a_matrix_that_lacks_rank():
             theory.antieigenvalue(M.T @ M)
     with pytest.raises(TypeError, match="float32 or float64"):
         theory.antieigenvalue(torch.eye(2, dtype=torch.int64))
+
+
+class Once(torch.autograd.Function):
+    """The identity, the backward pass of which leaves no graph."""
+
+    @staticmethod
+    def forward(ctx, u):
+        return u.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g):
+        return g
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("rest", [0.0, 0.3])
+def test_lanczos_refuses_a_map_that_can_be_differentiated_twice_in_parts_only(monkeypatch, dtype, rest):
+    def T(u):
+        return 0.6 * Once.apply(u) + rest * u
+
+    u = torch.zeros(2, 50, dtype=dtype)
+    assert theory.contraction_factor(T, u) == pytest.approx(0.6 + rest, rel=1e-2)
+    monkeypatch.setattr(lipschitz, "DENSE_LIMIT", 0)
+    with pytest.raises(TypeError, match=r"cannot be differentiated in all its parts.*once_differentiable"):
+        theory.contraction_factor(T, u)
+    with pytest.raises(TypeError, match=r"cannot be differentiated.*once_differentiable"):
+        theory.contraction_factor(Once.apply, u)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("kind", ["random", "orthogonal", "rank one", "strongly non-normal"])
+def test_lanczos_refuses_no_map_for_its_rounding(monkeypatch, kind, dtype):
+    monkeypatch.setattr(lipschitz, "DENSE_LIMIT", 0)
+    A = matrix(kind).to(dtype)
+    found = theory.contraction_factor(lambda u: u @ A.T, torch.zeros(3, DIMENSION, dtype=dtype))
+    assert found == pytest.approx(torch.linalg.svdvals(A.double())[0].item(), rel=2e-2)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 0.0, True, "1", None])
+def test_settings_that_are_no_positive_numbers(value):
+    u = torch.zeros(1, 3)
+    for call in (
+        lambda: theory.contraction_factor(torch.tanh, u, tol=value),
+        lambda: theory.lipschitz_estimate(torch.tanh, u, radius=value),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"(tol|radius) must be"):
+            call()
+
+
+def test_a_tolerance_of_one_would_accept_anything():
+    with pytest.raises(ValueError, match="tol must be positive and below 1, got 5"):
+        theory.contraction_factor(torch.tanh, torch.zeros(1, 3), tol=5)
+    assert theory.contraction_factor(torch.tanh, torch.zeros(1, 3), tol=cast(Any, np.float32(1e-3))) == 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 from torch.autograd.function import BackwardCFunction
 
 from .._checks import check_latent
@@ -78,13 +79,27 @@ def with_adjoint(
     """
     u = constant(u_star)
     if not torch.is_grad_enabled():
-        return recorded(T, u, "u_star")
+        return _without_tangent(recorded(T, u, "u_star"))
+    if torch._C._are_functorch_transforms_active():
+        # they differentiate functions, and the adjoint needs the graph of one evaluation
+        raise RuntimeError(f"this backward rule does not run under the transforms of torch.func; {_OTHERS}")
     u.requires_grad_()  # a tensor of its own: u_star is not touched
-    v = torch.compiler.disable(recorded)(T, u, "u_star") if twice else recorded(T, u, "u_star")
+    v = _without_tangent(torch.compiler.disable(recorded)(T, u, "u_star") if twice else recorded(T, u, "u_star"))
     # nothing behind v needs a gradient: no graph, and no adjoint equation to solve in the backward pass
     if not _reaches_other_leaves(v, u):
         return v.detach()
     return _attach(v, lambda g: adjoint(g, v, u))
+
+
+_OTHERS = "JFB, UnrolledPhantom and Unrolled do, of which Unrolled is exact"
+
+
+@torch.compiler.disable
+def _without_tangent(v: Tensor) -> Tensor:
+    """v, refused if it carries a tangent of forward-mode differentiation: that is ∂T alone, without the factor (I − J)⁻¹."""
+    if unpack_dual(v).tangent is not None:
+        raise RuntimeError(f"this backward rule has no forward mode (torch.autograd.forward_ad); {_OTHERS}")
+    return v
 
 
 @torch.compiler.disable

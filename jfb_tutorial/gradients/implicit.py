@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._checks import check_choice, check_flag, check_integer, check_positive
+from .._checks import check_choice, check_flag, check_integer, check_positive, store
 from .._jacobian import products
 from ..solvers.iteration import eager, rows
 from ._adjoint import Operator, counted_products, tallies, with_adjoint
@@ -24,8 +24,9 @@ class ImplicitDifferentiation:
     The loss sees T(u*). The whole batch is one system with inner products over all of it, which is right whether or not T
     couples its samples (batch normalisation does). It is exact as far as u* is a fixed point and the solve succeeds: a
     system counts as solved when its residual, measured with w itself, is at most tol ‖g‖, or where the precision in which
-    T was evaluated does not allow that, when the residual is explained by rounding and at most 5% of ‖g‖. A gradient g that
-    is not finite passes through as it is, for `torch.amp.GradScaler` to see.
+    T was evaluated does not allow that, when the residual is explained by rounding and stands for at most 5% of ‖g‖ and of
+    w. A gradient g that is not finite passes through as it is, for `torch.amp.GradScaler` to see. Derivatives in forward mode
+    (`torch.func.jvp`), of second order, and under the transforms of `torch.func` are refused: `Unrolled` has them.
 
     The products use the one recorded evaluation of T again and again: hooks on modules inside T fire at each, and a
     checkpoint around the network recomputes it each time.
@@ -58,12 +59,16 @@ class ImplicitDifferentiation:
     on_failure: str = "raise"
 
     def __post_init__(self) -> None:
-        check_choice("solver", self.solver, METHODS)
-        if not check_positive("tol", self.tol, "1e-6 is the default") < 1:
+        store(
+            self,
+            solver=check_choice("solver", self.solver, METHODS),
+            tol=check_positive("tol", self.tol, "1e-6 is the default"),
+            max_steps=check_integer("max_steps", self.max_steps, 1, "1000 is the default"),
+            per_sample=check_flag("per_sample", self.per_sample),
+            on_failure=check_choice("on_failure", self.on_failure, ("raise", "warn")),
+        )
+        if not self.tol < 1:
             raise ValueError(f"tol must be below 1, got {self.tol}: w = 0 would do; 1e-6 is the default")
-        check_integer("max_steps", self.max_steps, 1, "1000 is the default")
-        check_flag("per_sample", self.per_sample)
-        check_choice("on_failure", self.on_failure, ("raise", "warn"))
 
     @eager
     def __call__(self, T: Operator, u_star: Tensor) -> Tensor:

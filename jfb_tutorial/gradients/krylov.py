@@ -39,7 +39,8 @@ ROUNDING = 8.0
 """A residual is explained by rounding up to this multiple of what was measured: two samples of a rounding error can
 agree by chance, and the residual is a sum over a whole cycle of them."""
 EXPLICABLE = 0.05
-"""However coarse the products are, a residual above this part of ‖g‖ is a failure: a 5% error of the gradient is one to report."""
+"""However coarse the products are, a residual above this part of ‖g‖ is a failure, and so is one that stands for more than this
+part of ‖w‖: a 5% error of the gradient is one to report."""
 REMEASURED = 1.01
 """A residual that was measured a second time, along with the other systems, may exceed the tolerance by a hundredth, since
 rounding makes the two differ."""
@@ -74,8 +75,9 @@ def solve(method: str, g: Tensor, wJ: Product, wJt: Product, *, tol: float, max_
 
     The method runs until its own residual is at most tol ‖g‖. Then the true one is measured; if it is larger, the method starts
     again on what is missing. A system that two such cycles in a row have not brought forward is left as it is. It still counts
-    as solved if what is missing is no more than what the products' rounding explains, at most 5% of ‖g‖: that rounding is
-    measured, by a product with a multiple of w. Each g is scaled to size 1 before, so that its units play no part. The products
+    as solved if what is missing is no more than what the products' rounding explains, at most 5% of ‖g‖, and would change w by
+    at most 5%: the rounding is measured, by a product with a multiple of w, and the change by a cycle of GMRES on what is
+    missing, since near an eigenvalue 1 of J a small residual is no small error. Each g is scaled to size 1 before, so that its units play no part. The products
     are those of the vectors as they were: they may couple the systems, and the residual is then that of the coupled equation.
 
     Args:
@@ -174,7 +176,17 @@ class _Systems:
         rounding = _norm(difference) + torch.finfo(self.g.dtype).eps * _norm(self.best_w)
         explained = self.best <= torch.minimum(ROUNDING * rounding, EXPLICABLE * self.size)
         # what ran out of steps was still on its way, and its residual is no matter of rounding
-        self.converged |= (self.idle >= PATIENCE) & explained
+        stuck = ~self.converged & (self.idle >= PATIENCE) & explained
+        if bool(stuck.any()):
+            # two solves: what rounding hides is missing as well, and near an eigenvalue 1 of J it may be the larger error
+            missing = self.g - (self.best_w - self.wJ(self.best_w))
+            self.converged |= stuck & self._is_small(missing) & self._is_small(difference)
+
+    def _is_small(self, missing: Tensor) -> Tensor:
+        """`(systems,)` bool: whether what is missing, `(systems, n)`, stands for a small part of best_w: an estimate, no bound."""
+        # not by the method itself, which has come to its end; GMRES always gives its best
+        error, _ = _gmres(self.wJ, missing, self.tol * _norm(missing), MEMORY)
+        return _norm(error) <= EXPLICABLE * _norm(self.best_w)
 
     def relative_residual(self) -> Tensor:
         return torch.where(self.size > 0, self.best / torch.where(self.size > 0, self.size, 1.0), 0.0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .._checks import check_integer, check_positive
+from .._checks import check_integer, check_positive, store
 from .._jacobian import products
 from ..solvers.iteration import eager, rows
 from ._adjoint import Operator, counted_products, tallies, with_adjoint
@@ -35,8 +35,11 @@ class PublishedCG:
     max_steps: int = 50
 
     def __post_init__(self) -> None:
-        check_positive("tol", self.tol, "0.1 is the default")
-        check_integer("max_steps", self.max_steps, 1, "50 is the default")
+        store(
+            self,
+            tol=check_positive("tol", self.tol, "0.1 is the default"),
+            max_steps=check_integer("max_steps", self.max_steps, 1, "50 is the default"),
+        )
 
     @eager
     def __call__(self, T: Operator, u_star: Tensor) -> Tensor:

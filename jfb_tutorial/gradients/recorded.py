@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._checks import check_damping, check_integer
+from .._checks import check_damping, check_integer, store
 from ..solvers.iteration import eager, recorded
 from ._adjoint import Operator, constant
+from ._once import differentiable_once
 
 __all__ = ["JFB", "Unrolled", "UnrolledPhantom"]
 
@@ -19,20 +20,24 @@ class JFB:
     """Jacobian-free backpropagation, JFB (20): one recorded step T(u*), as if u* were a constant.
 
     The loss sees T(u*). No product with a Jacobian.
+
+    Derivatives in forward mode are those of the recorded step, with u* a constant. One of second order, of the gradient by what
+    u* depends on, is refused: with u* a constant it is no derivative of anything. A Hessian-vector product needs `Unrolled`.
     """
 
     @eager
     def __call__(self, T: Operator, u_star: Tensor) -> Tensor:
         """T(u*), `(batch, *latent)`; arguments and errors as for `ImplicitDifferentiation`."""
         # a constant: no gradient goes back through the iteration that found u*, which is the whole rule
-        return recorded(T, constant(u_star), "u_star")
+        return differentiable_once(recorded(T, constant(u_star), "u_star"))
 
 
 @dataclass(frozen=True)
 class UnrolledPhantom:
     """The unrolled phantom gradient, phantom gradient [16]: k recorded steps u ← (1 − λ)u + λT(u), from u*.
 
-    The loss sees the k-th iterate. Memory grows with k. At an exact fixed point it is NeumannSeries(k, λ).
+    The loss sees the k-th iterate. Memory grows with k. At an exact fixed point it is NeumannSeries(k, λ). Derivatives in forward
+    mode and of second order are as for `JFB`.
 
     Args:
         steps: k, at least 1.
@@ -43,8 +48,8 @@ class UnrolledPhantom:
     damping: float = 0.5
 
     def __post_init__(self) -> None:
-        check_integer("steps", self.steps, 1, "the nearest valid choice is 1, which with damping=1.0 is JFB")
-        check_damping(self.damping)
+        steps = check_integer("steps", self.steps, 1, "the nearest valid choice is 1, which with damping=1.0 is JFB")
+        store(self, steps=steps, damping=check_damping(self.damping))
 
     @eager
     def __call__(self, T: Operator, u_star: Tensor) -> Tensor:
@@ -54,7 +59,7 @@ class UnrolledPhantom:
             v = recorded(T, u, "u_star")
             # λ = 1 is T(u), bit for bit, without the two products in the graph
             u = v if self.damping == 1 else (1 - self.damping) * u + self.damping * v
-        return u
+        return differentiable_once(u)
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Unrolled:
     steps: int = 50
 
     def __post_init__(self) -> None:
-        check_integer("steps", self.steps, 1, "50 is the default")
+        store(self, steps=check_integer("steps", self.steps, 1, "50 is the default"))
 
     @eager
     def __call__(self, T: Operator, u_star: Tensor) -> Tensor:

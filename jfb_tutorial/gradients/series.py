@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .._checks import check_damping, check_integer
+from .._checks import check_damping, check_integer, store
 from .._jacobian import products
 from ..solvers.iteration import eager
 from ._adjoint import Operator, counted_products, with_adjoint
@@ -20,7 +20,8 @@ class NeumannSeries:
     """The Neumann phantom gradient, phantom gradient [17]: w = λ g (I + B + … + Bᵏ⁻¹), B = λJ + (1 − λ)I.
 
     The loss sees T(u*). It costs k − 1 vector-Jacobian products. JFB is `NeumannSeries(1, 1.0)`, bit for bit; JFB's
-    "Neumann order K" is `terms = K + 1`, since that paper counts the powers of J.
+    "Neumann order K" is `terms = K + 1`, since that paper counts the powers of J. With more than one term, derivatives in forward
+    mode (`torch.func.jvp`), of second order, and under the transforms of `torch.func` are refused.
 
     Args:
         terms: k, at least 1.
@@ -31,8 +32,8 @@ class NeumannSeries:
     damping: float = 1.0
 
     def __post_init__(self) -> None:
-        check_integer("terms", self.terms, 1, "the nearest valid choice is 1, which with damping=1.0 is JFB")
-        check_damping(self.damping)
+        terms = check_integer("terms", self.terms, 1, "the nearest valid choice is 1, which with damping=1.0 is JFB")
+        store(self, terms=terms, damping=check_damping(self.damping))
 
     @eager
     def __call__(self, T: Operator, u_star: Tensor) -> Tensor:

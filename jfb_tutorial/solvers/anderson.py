@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._checks import check_integer, check_positive
+from .._checks import check_integer, check_positive, store
 from .iteration import FixedPointIteration, Monitor, Solution, eager, evaluate, rows
 
 __all__ = ["Anderson"]
@@ -42,9 +42,10 @@ class Anderson(FixedPointIteration):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_integer("memory", self.memory, 1, "5 is the default")
+        store(self, memory=check_integer("memory", self.memory, 1, "5 is the default"))
         if self.regularization is not None:
-            check_positive("regularization", self.regularization, "None chooses by precision")
+            remedy = "None chooses by precision"
+            store(self, regularization=check_positive("regularization", self.regularization, remedy, below=1))
 
     @eager
     @torch.no_grad()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._checks import check_integer
+from .._checks import check_integer, store
 from .iteration import FixedPointIteration, Monitor, Solution, eager, evaluate, rows
 
 __all__ = ["Broyden"]
@@ -43,7 +43,7 @@ class Broyden(FixedPointIteration):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_integer("memory", self.memory, 1, "20 is the default")
+        store(self, memory=check_integer("memory", self.memory, 1, "20 is the default"))
 
     @eager
     @torch.no_grad()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._checks import check_flag, check_image, check_integer, check_latent, check_positive
+from .._checks import check_flag, check_image, check_integer, check_latent, check_positive, store
 
 __all__ = ["FixedPointIteration", "Solution"]
 
@@ -89,10 +89,13 @@ class FixedPointIteration:
     check_every: int = 1
 
     def __post_init__(self) -> None:
-        check_positive("tol", self.tol, "1e-4 is the usual choice in float32")
-        check_integer("max_steps", self.max_steps, 1, "50 is the default")
-        check_flag("relative", self.relative)
-        check_integer("check_every", self.check_every, 0, "1 checks every evaluation, 0 only the last")
+        store(
+            self,
+            tol=check_positive("tol", self.tol, "1e-4 is the usual choice in float32"),
+            max_steps=check_integer("max_steps", self.max_steps, 1, "50 is the default"),
+            relative=check_flag("relative", self.relative),
+            check_every=check_integer("check_every", self.check_every, 0, "1 checks every evaluation, 0 only the last"),
+        )
 
     @eager
     @torch.no_grad()
@@ -107,7 +110,8 @@ class FixedPointIteration:
             FloatingPointError: a residual is not finite; the message names the step and the samples.
             TypeError: `u0` is not a floating-point tensor, or T returns another type or dtype (inside autocast T(u) is
                 cast to u's dtype instead).
-            ValueError: `u0` has no batch dimension, T changes the shape or the device, or writes into its argument.
+            ValueError: `u0` has no batch dimension, T changes the shape or the device, writes into its argument, or returns the
+                memory that it returned before.
         """
         monitor = Monitor(self, u0)
         u = u0.detach()
@@ -228,7 +232,20 @@ def recorded(T: Callable[[Tensor], Tensor], u: Tensor, name: str = "u0") -> Tens
     check_image(name, u, v)
     if version is not None and u._version != version:
         raise ValueError("T must not write into its argument: it changed u in place; use out-of-place operations")
+    # a T that returns u itself is the identity; one that returns u's memory has put T(u) where u was, so that v − u is 0
+    if v is not u and v._base is not u and _share_memory(v, u):
+        raise ValueError(
+            "T must return memory of its own: T(u) lies where u was, as a replayed CUDA graph puts it; return T(u).clone()"
+        )
     return v
+
+
+def _share_memory(v: Tensor, u: Tensor) -> bool:
+    """Whether v begins where u does; no read of the device."""
+    try:
+        return v.data_ptr() == u.data_ptr() != 0  # 0: without a number, or none but a shape
+    except RuntimeError:
+        return False  # inside torch.func tensors have no address
 
 
 def sample_norm(v: Tensor, u: Tensor | None = None) -> Tensor:

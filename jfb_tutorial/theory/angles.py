@@ -20,21 +20,25 @@ def antieigenvalue(G: Tensor) -> float:
         G: `(n, n)`, symmetric positive definite, float32 or float64.
 
     Raises:
-        TypeError: G is neither float32 nor float64.
-        ValueError: G is not square, not symmetric to rounding, or not positive definite.
+        TypeError: G is no tensor of float32 or float64.
+        ValueError: G is not square, not finite, not symmetric to rounding, or not positive definite.
 
     Example:
         >>> G = torch.diag(torch.tensor([1.0, 4.0], dtype=torch.float64))
         >>> round(antieigenvalue(G), 6)  # κ = 4, and 2 · 2 / (1 + 4) = 0.8
         0.8
     """
+    if not isinstance(G, Tensor):
+        raise TypeError(f"G must be a tensor, got {type(G).__name__}; write torch.as_tensor(G)")
     if G.ndim != 2 or G.shape[0] != G.shape[1] or not G.numel():
         raise ValueError(f"G must be a square matrix, got shape {tuple(G.shape)}")
     if G.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"G must be float32 or float64, got {G.dtype}; convert it first")
+    if not bool(G.isfinite().all()):
+        raise ValueError("G must be finite; remove NaN and inf first")
     scale = G.abs().max()
-    # room for the rounding of a computed MᵀM; `not … <=` refuses NaN as well
-    if not (G - G.T).abs().max() <= 100 * torch.finfo(G.dtype).eps * scale:
+    # room for the rounding of a computed MᵀM
+    if (G - G.T).abs().max() > 100 * torch.finfo(G.dtype).eps * scale:
         raise ValueError("G must be symmetric; for a matrix M of full column rank, pass M.T @ M")
     eigenvalues = torch.linalg.eigvalsh((G + G.T) / 2)
     low, high = eigenvalues[0].item(), eigenvalues[-1].item()

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from .._checks import check_image, check_integer, check_latent, check_positive
-from .._jacobian import buffers_kept, products
+from .._jacobian import Product, buffers_kept, products
 
 __all__ = ["contraction_factor", "jacobian_products", "lipschitz_estimate"]
 
@@ -31,11 +31,12 @@ def contraction_factor(T: Callable[[Tensor], Tensor], u: Tensor, *, tol: float =
     Args:
         T: maps `(batch, *latent)` to itself; beyond 4,096 unknowns its backward pass must be differentiable too.
         u: `(batch, *latent)`, floating point; the result is computed in its dtype.
-        tol: relative accuracy, > 0.
+        tol: relative accuracy, in (0, 1).
 
     Raises:
         TypeError, ValueError: u is not a floating-point tensor with a batch dimension, or T changes its shape or dtype, or
-            T(u) carries no graph although it depends on u.
+            T(u) carries no graph although it depends on u; by Lanczos, the backward pass of T cannot be differentiated, or in
+            parts only.
         FloatingPointError: the Jacobian has entries that are not finite.
 
     Example:
@@ -44,7 +45,7 @@ def contraction_factor(T: Callable[[Tensor], Tensor], u: Tensor, *, tol: float =
         >>> round(factor, 4)  # its eigenvalues are 0.3 and 0.5
         0.6708
     """
-    check_positive("tol", tol, "1e-6 is the default")
+    check_positive("tol", tol, "1e-6 is the default", below=1)
     apply, transposed = jacobian_products(T, u)
     n = u.numel()
     # small ones are always dense: ARPACK finds fewer eigenvalues than there are unknowns, so none for n = 1
@@ -66,6 +67,7 @@ def contraction_factor(T: Callable[[Tensor], Tensor], u: Tensor, *, tol: float =
     # a standard normal vector has a length of about √n
     scale = torch.linalg.vector_norm(first.double()).item() / math.sqrt(n)
     _check_finite(math.isfinite(scale))
+    _check_adjoint(torch.as_tensor(start), first, transposed)
     if scale == 0:
         return 0.0
     tolerance = max(tol, torch.finfo(u.dtype).eps)
@@ -92,6 +94,25 @@ def jacobian_products(T: Callable[[Tensor], Tensor], u: Tensor):
         if not v.requires_grad and not torch.equal(v, T(u + 1)):
             raise ValueError("T(u) carries no graph although it depends on u; is T decorated with torch.no_grad?")
     return products(v, u)
+
+
+def _check_adjoint(x: Tensor, image: Tensor, transposed: Product) -> None:
+    """Refuse products that belong to two matrices: ⟨Jx, w⟩ = ⟨x, Jᵀw⟩ at w = Jx, which is `image`.
+
+    J x is made by differentiating Jᵀw, and lacks those parts of T of which the backward pass leaves no graph.
+    """
+    # an image of zeros would agree with anything
+    w = image if bool(image.any()) else x.reshape(image.shape).to(image)
+    back = transposed(w).flatten().double()
+    one = torch.dot(image.flatten().double(), w.flatten().double()).item()
+    other = torch.dot(x.to(back), back).item()
+    # rounding is of the size of the terms of a sum, and not of the sum
+    noise = math.sqrt(torch.finfo(image.dtype).eps) * (torch.linalg.vector_norm(x.to(back)) * back.norm()).item()
+    if abs(one - other) > noise:
+        raise TypeError(
+            f"the backward pass of T cannot be differentiated in all its parts, so J x is not to be had: ⟨Jx, w⟩ = {one:.3g}, but "
+            f"⟨x, Jᵀw⟩ = {other:.3g}; is a part of T once_differentiable? A dense SVD, up to {DENSE_LIMIT:,} unknowns, needs no J x"
+        )
 
 
 def _check_finite(finite: bool) -> None:

@@ -19,7 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..._checks import check_flag, check_integer
+from ..._checks import check_flag, check_integer, check_positive
 from ...network import ImplicitNetwork
 from ._program import Numbers, program
 
@@ -148,6 +148,7 @@ def equilibrium(network: ImplicitNetwork, images: Tensor, classes: Sequence[str]
         raise ValueError(
             f"images must be of the shape (N, 3, 32, 32) and uint8, got {tuple(images.shape)} of {images.dtype}"
         )
+    tol = check_positive("tol", tol, "1e-2 is the default")
     numbers, R = Numbers(), cast(Any, network.R)
     layers = {part: program(getattr(network, part), numbers) for part in "QRS"}
     if len(classes) != layers["S"][-1]["outer"]:

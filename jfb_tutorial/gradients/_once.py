@@ -1,0 +1,71 @@
+"""Refusing second derivatives of rules for which u* is a constant.
+
+What JFB and the unrolled phantom gradient return are ordinary graphs, which autograd would differentiate again without a word.
+But a second derivative by θ needs du*/dθ, and a constant has none: the result would be the derivative neither of the exact
+gradient nor of JFB's. Whether there will be one is not known in the first backward pass (`torch.func.grad` always makes a graph
+of its own), so a trap is laid there, which only a second one that goes through u* springs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_REFUSAL = (
+    "JFB and UnrolledPhantom hold u* constant, so that their gradient has no derivative by what u* depends on "
+    "(create_graph=True, a Hessian-vector product, a gradient penalty); use Unrolled, which has all derivatives"
+)
+
+
+@torch.compiler.disable
+def differentiable_once(v: Tensor) -> Tensor:
+    """v, the gradient of which cannot be differentiated by what v depends on."""
+    return _Once.apply(v) if torch.is_grad_enabled() and v.requires_grad else v
+
+
+class _Once(torch.autograd.Function):
+    """The identity; its gradient depends on v, as far as autograd is told, by way of the trap."""
+
+    generate_vmap_rule = True  # these and the form of `setup_context` are what torch.func asks for
+
+    @staticmethod
+    def forward(v: Tensor) -> Tensor:
+        return v.detach()  # not a view: what follows may write into it
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, g: Tensor):
+        if not torch.is_grad_enabled():
+            return g  # no graph of this pass is made, and nothing can be differentiated again
+        (v,) = ctx.saved_tensors
+        # g itself, with a second parent that no arithmetic reaches
+        return torch.where(torch.ones((), dtype=torch.bool, device=g.device), g, _Trap.apply(v))
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor) -> Tensor:
+        return tangent.view_as(tangent)
+
+
+class _Trap(torch.autograd.Function):
+    """The identity; its own derivative, in either mode, is an error."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(v: Tensor) -> Tensor:
+        return v.detach()
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx, g: Tensor):
+        raise RuntimeError(_REFUSAL)
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor) -> Tensor:
+        raise RuntimeError(_REFUSAL)
