@@ -98,7 +98,7 @@ class _RangeError(Exception):
 
 
 def _check_levels(image: Image.Image) -> None:
-    """Refuse what Pillow opens as if it were something else, all of it TIFF; `image` is as it was opened."""
+    """Refuse what Pillow opens as if it were something else; `image` is as it was opened, not loaded."""
     # a PNG or PPM has 16 bits at most, and Pillow spreads a PPM's over them
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
         kind = "floating-point numbers" if image.mode == "F" else "32-bit integers"
@@ -114,6 +114,12 @@ def _check_levels(image: Image.Image) -> None:
     if 2 in kinds:
         raise _RangeError(
             "holds signed numbers, of which nothing says what is black and white; save it with unsigned ones"
+        )
+    # a PNG names its transparent grey or colour in the file's bits, and the pixels are in eight by then; of two greys Pillow
+    # names white, whichever it was
+    if image.format == "PNG" and "transparency" in image.info and image.tile[0].args in ("1", "L;2", "L;4", "RGB;16B"):
+        raise _RangeError(
+            "names a transparent colour in other than 8 bits, which is not read right; save it with 8 bits"
         )
 
 

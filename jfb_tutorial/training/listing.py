@@ -84,7 +84,9 @@ class _Walk:
     def images(self, place: Path) -> Iterator[Path]:
         """The images in a class's folder, and in the folders in it."""
         found = []
-        for root, _, files in os.walk(place, followlinks=True, onerror=_refuse):
+        for root, folders, files in os.walk(place, followlinks=True, onerror=_refuse):
+            # the walk goes on in this order
+            folders.sort()
             self._enter(Path(root))
             found.append((root, sorted(files)))
         # in the order of ImageFolder, on which that of images with the same name depends
