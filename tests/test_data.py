@@ -575,6 +575,8 @@ def test_every_crop_is_a_window_of_the_framed_image():
             assert windows
             places |= windows
         assert len(places) > 12
+        # to the far edges of the frame, in either direction
+        assert [set(axis) for axis in zip(*places, strict=True)] == [set(range(5))] * 2
 
 
 def test_flips():
