@@ -267,12 +267,14 @@ def _print_summary(summary: dict, classes: tuple[str, ...], steps: int, tol: flo
 
 
 def _data(options: argparse.Namespace) -> None:
+    if options.download and not options.dataset:
+        # the first, digits, comes with scikit-learn
+        raise ValueError(f"--download needs the names of data sets: {', '.join(data.DATASETS[1:])}")
     print(f"data root: {data.data_root()}")
     for name in options.dataset or data.DATASETS:
         for split in ("train", "test"):
             try:
-                # without names nothing is fetched, see the end
-                print(data.load(name, split, download=options.download and bool(options.dataset)), f"({split})")
+                images = data.load(name, split, download=options.download)
             except data.DataNotFoundError as error:
                 if options.dataset:
                     raise
@@ -280,9 +282,9 @@ def _data(options: argparse.Namespace) -> None:
                 print(f"{name} is not there. {error.remedy}")
                 # the other split is missing with it, and the remedy is the same
                 break
-    if options.download and not options.dataset:
-        # the first, digits, comes with scikit-learn
-        raise ValueError(f"--download needs the names of data sets: {', '.join(data.DATASETS[1:])}")
+            print(images, f"({split})")
+            for note in images.notes:
+                print(f"  {note}")
 
 
 def _reproduce(options: argparse.Namespace) -> None:

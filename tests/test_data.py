@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import os
 import pickle
 import struct
 import tarfile
@@ -17,7 +18,9 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
+from jfb_tutorial.__main__ import main
 from jfb_tutorial.training import data, downloads
+from jfb_tutorial.training import published as published_files
 from jfb_tutorial.training.batches import Augmentation, Batches, generator
 from jfb_tutorial.training.data import Images, hold_out, load
 
@@ -151,9 +154,14 @@ def published(monkeypatch):
     class Handler(BaseHTTPRequestHandler):
         asked: list = []  # noqa: RUF012
         breaks_after: int | None = None
+        # an answer of bytes, whatever is asked, in place of HTTP
+        answer: bytes | None = None
         files: dict[str, bytes]
 
         def do_GET(self):
+            if Handler.answer is not None:
+                self.wfile.write(Handler.answer)
+                return
             content = files[self.path.strip("/")]
             begin = int((self.headers.get("Range") or "bytes=0-")[6:-1])
             Handler.asked.append((self.path.strip("/"), begin))
@@ -169,7 +177,8 @@ def published(monkeypatch):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    # seconds in which it looks whether it is to end
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     host = f"http://127.0.0.1:{server.server_port}/"
     monkeypatch.setattr(datasets.MNIST, "mirrors", [host])
     monkeypatch.setattr(datasets.MNIST, "resources", mnist)
@@ -257,6 +266,251 @@ def test_damaged_and_missing_files_are_named(published, tmp_path, name, file):
             load(name, root=tmp_path)
 
 
+GARBAGE = {
+    "no HTTP": b"garbage\r\n\r\n",
+    "nothing": b"",
+    "a long line": b"x" * 70_000,
+    "no number": b"HTTP/1.1 2x0 OK\r\n\r\n",
+    "an odd length": b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+    "a negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nabc",
+    "chunks that are none": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a chunk that ends": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nabc",
+    "many headers": b"HTTP/1.1 200 OK\r\n" + b"".join(b"a%d: b\r\n" % i for i in range(300)) + b"\r\n",
+    "an address of ours": b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n",
+    "an odd address": b"HTTP/1.1 302 Found\r\nLocation: http://[/\r\n\r\n",
+    "a part of another file": b"HTTP/1.1 206 Partial\r\nContent-Length: 3\r\n\r\nabc",
+    "a refusal": b"HTTP/1.1 503 Busy\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", GARBAGE.values(), ids=GARBAGE.keys())
+def test_an_answer_that_is_none_is_a_refusal_of_one_line(published, tmp_path, answer):
+    published.answer = answer
+    with pytest.raises(OSError, match=r"could not download train_32x32\.mat \(") as error:
+        load("svhn", root=tmp_path, download=True)
+    assert str(error.value).isprintable()
+    published.answer = None
+    assert len(load("svhn", root=tmp_path, download=True)) == 12
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_no_more_is_taken_than_the_file_may_have(published, tmp_path, monkeypatch, announced):
+    md5 = datasets.SVHN.split_list["train"][2]
+    whole = published.files["train_32x32.mat"]
+    monkeypatch.setitem(downloads.BYTES, md5, len(whole))
+    length = b"Content-Length: 999999999\r\n" if announced else b""
+    published.answer = b"HTTP/1.1 200 OK\r\n" + length + b"\r\n" + whole + b"x" * 500_000
+    with pytest.raises(OSError, match=rf"it sends more than the {len(whole):,} bytes that the file may have") as error:
+        load("svhn", root=tmp_path, download=True)
+    assert "goes on from there" not in str(error.value)
+    assert not list(tmp_path.rglob("*.part"))
+    # what an earlier download left may be too long already
+    (tmp_path / "SVHN" / "train_32x32.mat.part").write_bytes(whole + b"x")
+    published.answer = b"HTTP/1.1 206 Partial\r\n\r\n" + b"x" * 500_000
+    with pytest.raises(OSError, match="it sends more than"):
+        load("svhn", root=tmp_path, download=True)
+    published.answer = None
+    assert len(load("svhn", root=tmp_path, download=True)) == 12
+
+
+@pytest.mark.parametrize("kind", ["a link", "a link to nothing", "a second name", "a pipe", "a folder", "a user's"])
+def test_what_has_come_is_written_to_no_file_of_others(published, tmp_path, monkeypatch, kind):
+    other, part = tmp_path / "precious", tmp_path / "SVHN" / "train_32x32.mat.part"
+    part.parent.mkdir()
+    other.write_bytes(b"mine")
+    make = {"a second name": lambda: part.hardlink_to(other), "a pipe": lambda: os.mkfifo(part), "a folder": part.mkdir}
+    make["a user's"] = lambda: (part.write_bytes(b"theirs"), monkeypatch.setattr(os, "getuid", lambda: 12345))
+    make.get(kind, lambda: part.symlink_to(tmp_path / "nothing" if kind == "a link to nothing" else other))()
+    with pytest.raises(OSError, match=r"\.part (is not a file that an earlier download left|cannot be written)"):
+        load("svhn", root=tmp_path, download=True)
+    assert other.read_bytes() == b"mine"
+    assert kind != "a user's" or part.read_bytes() == b"theirs"
+    assert not (tmp_path / "nothing").exists()
+
+
+# What is read
+
+
+def test_every_file_of_torchvisions_has_a_sha256_sum_and_a_size():
+    """Else an update of torchvision would have its new files checked by MD5 alone."""
+    packed = [md5 for _, md5 in datasets.MNIST.resources]
+    packed += [datasets.SVHN.split_list[split][2] for split in ("train", "test")] + [datasets.CIFAR10.tgz_md5]
+    batches = [md5 for _, md5 in (*datasets.CIFAR10.train_list, *datasets.CIFAR10.test_list)]
+    assert set(packed) == set(downloads.BYTES)
+    assert {*packed, *batches, datasets.CIFAR10.meta["md5"]} == set(downloads.SHA256)
+    assert len(set(downloads.SHA256.values())) == 14
+    assert all(len(text) == 64 for text in (*downloads.SHA256.values(), *downloads.UNPACKED.values()))
+
+
+@pytest.mark.parametrize("name", ["svhn", "cifar10"])
+def test_a_file_with_the_right_md5_sum_alone_is_refused_before_it_is_read(published, tmp_path, monkeypatch, name):
+    load(name, root=tmp_path, download=True)
+    path = downloads.split_files(name, "train", tmp_path)[0]
+    md5, right = hashlib.md5(path.read_bytes()).hexdigest(), hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(downloads.SHA256, md5, right)
+    assert len(load(name, root=tmp_path)) > 0
+    monkeypatch.setitem(downloads.SHA256, md5, right[::-1])
+    monkeypatch.setattr(data, "READERS", {})  # reading would be a KeyError
+    with pytest.raises(ValueError, match=rf"{name} is damaged: {path} is not the published file"):
+        load(name, root=tmp_path)
+
+
+class Evil:
+    """What unpickles to a call of any function that its writer likes."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.place),)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_arrays_are_unpickled_and_nothing_else_is_called(tmp_path, protocol):
+    value = {"data": np.arange(6, dtype=np.uint8).reshape(2, 3), "labels": [1, 2], "label_names": ["ü"]}
+    (tmp_path / "good").write_bytes(pickle.dumps(value, protocol))
+    entries = published_files._entries(tmp_path / "good", "data", "labels", "label_names")
+    assert np.array_equal(entries[0], value["data"])
+    assert entries[1:] == [[1, 2], ["ü"]]
+    for number, evil in enumerate((Evil(tmp_path / "made"), np.array([Evil(tmp_path / "made")], dtype=object))):
+        path = tmp_path / f"evil{number}"
+        path.write_bytes(pickle.dumps({"data": evil, "labels": []}, protocol))
+        with pytest.raises(ValueError, match=rf"{path} cannot be read \(.*mkdir, which no data set needs"):
+            published_files._entries(path, "data", "labels")
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_pickle_of_python_2_is_read():
+    """As CIFAR-10's are: text is bytes in it, and NumPy's functions are where NumPy 1 had them."""
+    content = (
+        b"\x80\x02}q\x01(U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\nq\x04K\x00\x85U\x01b\x87Rq\x05"
+        b"(K\x01K\x02K\x03\x86cnumpy\ndtype\nq\x06U\x02u1K\x00K\x01\x87Rq\x07(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        b"\x89U\x06\x00\x01\x02\xfd\xfe\xfftbu."
+    )
+    entry = published_files._Arrays(io.BytesIO(content), encoding="latin1").load()
+    assert entry["data"].tolist() == [[0, 1, 2], [253, 254, 255]]
+
+
+def write_mnist(root, images=(20, 28, 28), labels=None, count=None):
+    """Files in MNIST's place with images of a shape and these labels, or so many; those of the test are right."""
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    values = np.arange(images[0] if count is None else count) % 10 if labels is None else np.array(labels)
+    for stem, shape, numbers in (("train", images, values), ("t10k", (10, 28, 28), np.arange(10))):
+        (raw / f"{stem}-images-idx3-ubyte").write_bytes(idx(np.full(shape, 3, dtype=np.uint8)))
+        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(idx(numbers.astype(np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"count": 19}, "labels-idx1-ubyte should hold 20 labels, one an image, and holds 19"),
+        ({"count": 21}, "labels-idx1-ubyte should hold 20 labels, one an image, and holds 21"),
+        ({"images": (20, 14, 56)}, "images-idx3-ubyte holds images of the shape (20, 1, 14, 56) in uint8"),
+        ({"images": (0, 28, 28)}, "images-idx3-ubyte holds images of the shape (0, 1, 28, 28)"),
+        ({"labels": [77] * 20}, "labels-idx1-ubyte holds labels from 77 to 77, not from 0 to 9"),
+        ({"labels": [10, *range(19)]}, "labels-idx1-ubyte holds labels from 0 to 18, not from 0 to 9"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_files_of_mnist_that_do_not_belong_together_are_refused(tmp_path, settings, words):
+    write_mnist(tmp_path, **settings)
+    with pytest.raises(ValueError, match=r"^mnist is damaged: .*Remove it\. Two ways to get it") as error:
+        load("mnist", root=tmp_path)
+    assert words in str(error.value)
+    assert str(error.value).isprintable()
+    assert len(load("mnist", "test", root=tmp_path)) == 10
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0\0\x08",
+        b"\0\0\x08\x01\0\0\0\x14",
+        b"\0\0\x0d\x03" + b"\0" * 12,
+        idx(np.zeros((20, 28, 28), np.uint8))[:-1],
+    ],
+)
+def test_what_is_no_idx_file_is_damaged(tmp_path, content):
+    write_mnist(tmp_path)
+    (tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(content)
+    with pytest.raises(ValueError, match="train-images-idx3-ubyte is not the published file"):
+        load("mnist", root=tmp_path)
+
+
+def test_files_in_mnists_place_that_are_others_are_read_and_named(tmp_path, monkeypatch):
+    write_mnist(tmp_path)
+    images = load("mnist", root=tmp_path)
+    assert images.images.shape == (20, 1, 28, 28)
+    assert len(images.notes) == 2
+    assert (
+        images.notes[0]
+        == f"{tmp_path}/MNIST/raw/train-images-idx3-ubyte is not mnist's published file, and is read all the same"
+    )
+    sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / "MNIST" / "raw").iterdir()}
+    monkeypatch.setattr(downloads, "UNPACKED", sums)
+    assert not load("mnist", root=tmp_path).notes
+    # a folder of the name is not read then, which is said
+    (tmp_path / "mnist" / "train").mkdir(parents=True)
+    assert "since mnist is there as its published files" in load("mnist", root=tmp_path).notes[0]
+
+
+def test_what_torchvision_once_made_of_mnist_is_not_read(tmp_path):
+    write_mnist(tmp_path)
+    (tmp_path / "MNIST" / "processed").mkdir()
+    for name in ("training.pt", "test.pt"):
+        torch.save(
+            (torch.zeros(5, 28, 28, dtype=torch.uint8), torch.zeros(5).long()), tmp_path / "MNIST" / "processed" / name
+        )
+    assert len(load("mnist", root=tmp_path)) == 20
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"X": np.zeros((32, 32, 3, 4), np.uint8), "y": np.arange(3)[:, None]}, "should hold 4 labels"),
+        ({"X": np.zeros((32, 32, 3, 4), np.uint8), "y": np.full((4, 1), 11)}, "holds labels from 11 to 11"),
+        ({"X": np.zeros((32, 32, 3, 4)), "y": np.arange(4)[:, None]}, "in float64"),
+        ({"X": np.zeros((32, 32)), "y": np.arange(4)[:, None]}, r"not \(32, 32, 3, N\)"),
+        ({"X": np.zeros((32, 32, 3, 4), np.uint8)}, "cannot be read"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_svhn_is_checked_as_well(tmp_path, content, words):
+    savemat(tmp_path / "a.mat", content)
+    with pytest.raises(ValueError, match=rf"a\.mat .*{words}"):
+        published_files.read_svhn(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize(
+    ("batch", "names", "words"),
+    [
+        ({"data": np.zeros((4, 3072), np.uint8), "labels": [1, 2, 3]}, 10, "batch should hold 4 labels"),
+        ({"data": np.zeros((4, 3072), np.uint8), "labels": [1, 2, 3, 10]}, 10, "batch holds labels from 1 to 10"),
+        ({"data": np.zeros((4, 3071), np.uint8), "labels": [0] * 4}, 10, r"not \(N, 3072\)"),
+        ({"data": np.zeros((4, 3072), np.uint8)}, 10, "batch should hold a dictionary with data and labels"),
+        ([1], 10, "batch should hold a dictionary with data and labels"),
+        ({"data": np.zeros((4, 3072), np.uint8), "labels": [0] * 4}, 9, "meta should name 10 classes, and names 9"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_cifar10_is_checked_as_well(tmp_path, batch, names, words):
+    (tmp_path / "batch").write_bytes(pickle.dumps(batch))
+    (tmp_path / "meta").write_bytes(pickle.dumps({"label_names": [str(number) for number in range(names)]}))
+    with pytest.raises(ValueError, match=words):
+        published_files.read_cifar10(tmp_path / "batch", tmp_path / "meta")
+
+
+def test_a_download_without_names_is_refused_before_anything_is_read(monkeypatch, capsys):
+    monkeypatch.setattr(data, "load", None)
+    assert main(["data", "--download"]) == 1
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.count("\n") == 1
+    assert "--download needs the names of data sets: mnist, svhn, cifar10" in err
+
+
 def test_downloads_name_no_host_of_ours():
     assert "http" not in (downloads.__doc__ or "") + (data.__doc__ or "")
 
@@ -321,6 +575,8 @@ def test_every_crop_is_a_window_of_the_framed_image():
             assert windows
             places |= windows
         assert len(places) > 12
+        # to the far edges of the frame, in either direction
+        assert [set(axis) for axis in zip(*places, strict=True)] == [set(range(5))] * 2
 
 
 def test_flips():

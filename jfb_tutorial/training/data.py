@@ -28,11 +28,12 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
-from torchvision import datasets
 
 from .._checks import check_choice, check_integer
 from . import downloads
-from .image_folders import list_images, read_images
+from .image_folders import read_images
+from .listing import list_images, shown
+from .published import READERS
 
 __all__ = ["DATASETS", "DataNotFoundError", "Images", "data_root", "hold_out", "load"]
 
@@ -115,52 +116,81 @@ def load(
         channels: of an image folder's images: 1, grey, or 3, colours; by default 1 if all of them are grey, else 3.
 
     Raises:
+        TypeError: a name or a root of another type.
         DataNotFoundError: the data are not there; a FileNotFoundError whose message says where they were looked for and how to
             get them.
         ValueError: an unknown name (the nearest one is offered) or split, damaged files (they are named), folders whose
             images differ in size where none is given, or a size for other data than a folder.
-        OSError: the download failed; what has come stays for the next try.
+        OSError: the download failed, and what has come stays for the next try; or a file may not be read.
     """
     check_choice("split", split, ("train", "test"))
-    root = data_root() if root is None else Path(root).expanduser()
-    if name == "digits":
-        return _check_as_published(_digits(split), size, channels)
-    folder = root / name / split
+    root = _as_root(root)
     _check_name(name, root)
+    folder = root / name / split
+    if name == "digits":
+        return _as_published(_digits(split), folder, size, channels)
     if name in DATASETS:
         if download:
             downloads.fetch(name, root)
         missing = downloads.missing(name, split, root)
         # some of the files are there, so they are meant, and a missing one is an error; without any, a folder will do
         if missing != downloads.all_files(name, split, root):
-            return _check_as_published(_torchvision(name, split, root, missing), size, channels)
+            return _as_published(_published(name, split, root, missing), folder, size, channels)
     if folder.is_dir():
         return _folder(name, folder, size, channels)
     raise _not_there(name, folder, root)
 
 
+def _as_root(root: Path | str | None) -> Path:
+    if root is None:
+        return data_root()
+    try:
+        return Path(root).expanduser()
+    except TypeError:
+        raise TypeError(f"root must be a path, got {type(root).__name__}; leave it out for {data_root()}") from None
+
+
 def _check_name(name: str, root: Path) -> None:
     """ValueError, with the nearest name, for what is neither a data set nor a folder."""
-    if name in DATASETS or (name and (root / name).is_dir()):
-        return
+    if not isinstance(name, str):
+        raise TypeError(
+            f"dataset must be a name, got {type(name).__name__}; {', '.join(DATASETS)}, or an image folder's"
+        )
+    try:
+        if name in DATASETS or (name and (root / name).is_dir()):
+            return
+    except OSError as error:
+        short = name if len(name) < 80 else f"{name[:20]}… of {len(name):,} characters"
+        raise ValueError(
+            f"dataset {short!r} cannot be looked for in {shown(root)} ({error.strerror}); mend either"
+        ) from None
     known = sorted({*DATASETS, *(path.parent.name for path in root.glob("*/train"))})
     try:
         check_choice("dataset", name, known)
     except ValueError as error:
         raise ValueError(
-            f"{error} An image folder would be {root / (name or 'NAME')}/{{train,test}}/<class>/*"
+            f"{error} An image folder would be {shown(root / (name or 'NAME'))}/{{train,test}}/<class>/*"
         ) from None
 
 
-def _check_as_published(images: Images, size: int | None, channels: int | None) -> Images:
-    """The images of a published set, which are not resized; ValueError if another size or other channels are asked for."""
+def _as_published(images: Images, folder: Path, size: int | None, channels: int | None) -> Images:
+    """A published set, with a note where a folder of its name is there too, which is not read."""
+    _check_as_published(images, size, channels)
+    if not folder.is_dir():
+        return images
+    what = "comes with scikit-learn" if images.name == "digits" else "is there as its published files"
+    note = f"the folder {shown(folder)} is not read, since {images.name} {what}; give the folder another name to train on it"
+    return replace(images, notes=(*images.notes, note))
+
+
+def _check_as_published(images: Images, size: int | None, channels: int | None) -> None:
+    """ValueError if a published set is asked for in another size or with other channels, since it is not resized."""
     has_channels, _, side = images.images.shape[1:]
     if size not in (None, side) or channels not in (None, has_channels):
         raise ValueError(
             f"{images.name} has {has_channels}×{side}×{side} images, and only those of an image folder are resized; leave size "
             "and channels out"
         )
-    return images
 
 
 def hold_out(labels: Tensor, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -211,32 +241,22 @@ def _digits(split: str) -> Images:
     return Images("digits", images[index], labels[index], tuple("0123456789"))
 
 
-def _torchvision(name: str, split: str, root: Path, missing: list[Path]) -> Images:
-    """The files that torchvision reads; some of them may be `missing`."""
+def _published(name: str, split: str, root: Path, missing: list[Path]) -> Images:
+    """A published set from its files, some of which may be `missing`."""
     if missing:
         raise DataNotFoundError(f"{name} is there but for {missing[0]}", _ways(name, root))
     damaged = downloads.damaged(name, split, root)
     if damaged:
         raise ValueError(f"{name} is damaged: {damaged[0]} is not the published file. Remove it. {_ways(name, root)}")
     try:
-        if name == "svhn":
-            data = datasets.SVHN(root / "SVHN", split=split)
-            # torchvision has them as (N, 3, 32, 32) already, and the file's label 10 as 0
-            images, labels = data.data, data.labels
-        elif name == "mnist":
-            data = datasets.MNIST(root, train=split == "train")
-            # (N, 28, 28) has no axis for the channel
-            images, labels = data.data.unsqueeze(1).numpy(), data.targets.numpy()
-        else:
-            data = datasets.CIFAR10(root, train=split == "train")
-            # (N, 32, 32, 3) has the channels last
-            images, labels = data.data.transpose(0, 3, 1, 2), np.array(data.targets)
-    # what torchvision, SciPy and pickle raise at a damaged file
-    except (RuntimeError, ValueError, AssertionError, OSError, EOFError, TypeError) as error:
-        files = ", ".join(map(str, downloads.all_files(name, split, root)))
-        raise ValueError(f"{name} cannot be read ({error}): one of {files} is damaged. {_ways(name, root)}") from error
-    classes = tuple(data.classes) if name == "cifar10" else tuple("0123456789")
-    return Images(name, torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels).long(), classes)
+        images, labels, classes = READERS[name](*downloads.split_files(name, split, root))
+    except ValueError as error:
+        raise ValueError(f"{name} is damaged: {error}. Remove it. {_ways(name, root)}") from None
+    notes = tuple(
+        f"{shown(path)} is not {name}'s published file, and is read all the same"
+        for path in downloads.unpublished(name, split, root)
+    )
+    return Images(name, torch.from_numpy(images), torch.from_numpy(labels), classes, notes)
 
 
 def _folder(name: str, folder: Path, size: int | None, channels: int | None) -> Images:
@@ -248,15 +268,19 @@ def _folder(name: str, folder: Path, size: int | None, channels: int | None) -> 
         listing = list_images(folder)
     except FileNotFoundError as error:
         raise DataNotFoundError(
-            f"{folder} holds no class with images in it ({error})", _ways(name, folder.parent.parent)
+            f"{shown(folder)} holds no class with images in it ({error})", _ways(name, folder.parent.parent)
         ) from None
     images, notes = read_images(folder, listing, size, channels)
-    return Images(name, images, torch.tensor(listing.labels), listing.classes, notes)
+    return Images(name, images, torch.tensor(listing.labels), listing.classes, listing.notes + notes)
 
 
 def _not_there(name: str, folder: Path, root: Path) -> DataNotFoundError:
     wanted = downloads.all_files(name, folder.name, root) if name in DATASETS else []
-    looked = f"neither {wanted[0]} nor the folder {folder} is there" if wanted else f"the folder {folder} is not there"
+    looked = (
+        f"neither {wanted[0]} nor the folder {shown(folder)} is there"
+        if wanted
+        else f"the folder {shown(folder)} is not there"
+    )
     return DataNotFoundError(
         f"{name} was not found: {looked} (the data root is {root}, $JFB_DATA changes it)", _ways(name, root)
     )
@@ -264,7 +288,7 @@ def _not_there(name: str, folder: Path, root: Path) -> DataNotFoundError:
 
 def _ways(name: str, root: Path) -> str:
     """How to get a data set, in a sentence."""
-    folder = f"put images at {root / name}/{{train,test}}/<class>/*"
+    folder = f"put images at {shown(root / name)}/{{train,test}}/<class>/*"
     if name not in DATASETS:
         return f"To get it: {folder}"
     return f"Two ways to get it: python -m jfb_tutorial data {name} --download, or {folder}"

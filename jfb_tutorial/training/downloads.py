@@ -1,26 +1,86 @@
 """The files of torchvision's data sets: which there are, whether they are whole, and how to fetch them.
 
-torchvision's own download starts anew after an interruption; this one goes on. Addresses and checksums are torchvision's.
+torchvision's own download starts anew after an interruption; this one goes on. Addresses and MD5 sums are torchvision's. An MD5 sum
+can be forged, so it only says which file is meant; that a file is this one, its SHA-256 sum says, before anything else reads it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
+import stat
 import tarfile
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError, URLError
+from typing import BinaryIO
+from urllib.error import HTTPError
 
 from torchvision import datasets
-from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 from torchvision.datasets.utils import check_integrity, extract_archive
 from tqdm import tqdm
 
+from .published import read_idx
+
 CHUNK = 1 << 16
+MOST = 1 << 30
+"""Bytes of a download whose size is not in the table, at most."""
+
+SHA256 = {
+    # MNIST, packed: images and labels for training, for the test
+    "f68b3c2dcbeaaa9fbdd348bbdeb94873": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "d53e105ee54ea40749a09fcbcd1e9432": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "9fb629c4189551a2d022fa330f9573f3": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "ec29112dd5afa0611ce80d1b7f02629c": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    # SVHN: train, test
+    "e26dedcc434d2e4c54c9b2d4a06d8373": "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
+    "eb5a983be6a315427106f1b164d9cef3": "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
+    # CIFAR-10: the archive, its five batches, that of the test, the names of the classes
+    "c58f30108f718f92721af3b95e74349a": "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    "c99cafc152244af753f735de768cd75f": "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd",
+    "d4bba439e000b95fd0a9bffe97cbabec": "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8",
+    "54ebc095f3ab1f0389bbae665268c751": "0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9",
+    "634d18415352ddfa80567beed471001a": "3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b",
+    "482c414d41f54cd18b22e5b47cb7c3cb": "d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154",
+    "40351d587109b95175f43aff81a1287e": "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
+    "5ff9c542aee3614f3951f8cda6e48888": "f962466ef690d46b226450fb9aadc74ba4bc64a76aa526b5827fe4bc5c7125cb",
+}
+"""By torchvision's MD5 sum."""
+
+BYTES = {
+    "f68b3c2dcbeaaa9fbdd348bbdeb94873": 9_912_422,
+    "d53e105ee54ea40749a09fcbcd1e9432": 28_881,
+    "9fb629c4189551a2d022fa330f9573f3": 1_648_877,
+    "ec29112dd5afa0611ce80d1b7f02629c": 4_542,
+    "e26dedcc434d2e4c54c9b2d4a06d8373": 182_040_794,
+    "eb5a983be6a315427106f1b164d9cef3": 64_275_384,
+    "c58f30108f718f92721af3b95e74349a": 170_498_071,
+}
+"""The sizes of what is downloaded, by the same."""
+
+UNPACKED = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+"""SHA-256 sums of MNIST's files as they are read. Others in their place are read as well, since people put their own there."""
 
 
 def all_files(name: str, split: str, root: Path) -> list[Path]:
-    """The files that torchvision reads."""
+    """The files that must be there: but for SVHN, those of both splits."""
     return [path for path, _ in _with_sums(name, split, root)]
+
+
+def split_files(name: str, split: str, root: Path) -> list[Path]:
+    """The files that are read for a split, in the order of `published.READERS`."""
+    files = all_files(name, split, root)
+    if name == "mnist":
+        return files[:2] if split == "train" else files[2:]
+    if name == "cifar10":
+        *batches, test, meta = files
+        return [*batches, meta] if split == "train" else [test, meta]
+    return files
 
 
 def missing(name: str, split: str, root: Path) -> list[Path]:
@@ -31,7 +91,26 @@ def missing(name: str, split: str, root: Path) -> list[Path]:
 def damaged(name: str, split: str, root: Path) -> list[Path]:
     """Those that are there and not what they should be."""
     there = [(path, md5) for path, md5 in _with_sums(name, split, root) if path.is_file()]
-    return [path for path, md5 in there if not (check_integrity(str(path), md5) if md5 else _idx_is_whole(path))]
+    return [path for path, md5 in there if not (is_whole(path, md5) if md5 else _idx_is_whole(path))]
+
+
+def unpublished(name: str, split: str, root: Path) -> list[Path]:
+    """Files of a split that are read although they are not the published ones; only of MNIST there may be such."""
+    if name != "mnist":
+        return []
+    return [path for path in split_files(name, split, root) if _sha256(path) != UNPACKED[path.name]]
+
+
+def is_whole(path: Path, md5: str) -> bool:
+    """Whether a file is the one that torchvision's MD5 sum means."""
+    if md5 not in SHA256:  # a file that torchvision has changed since
+        return check_integrity(str(path), md5)
+    return _sha256(path) == SHA256[md5]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch(name: str, root: Path) -> None:
@@ -63,51 +142,93 @@ def download(urls: list[str], path: Path, md5: str) -> None:
     Raises:
         OSError: no address gave the file whole.
     """
-    if path.is_file() and check_integrity(str(path), md5):
+    if path.is_file() and is_whole(path, md5):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     errors = []
     for url in urls:
         try:
-            _transfer(url, part)
-        except (URLError, OSError) as error:
-            errors.append(f"{url}: {error}")
+            _transfer(url, part, BYTES.get(md5))
+        # an answer that is no HTTP, or whose numbers are none, is the address's fault too
+        except (OSError, HTTPException, ValueError) as error:
+            errors.append(f"{url}: {' '.join(str(error).split()) or type(error).__name__}")
+            _remove_if_empty(part)
             continue
         # only a file that was checked gets the name
-        if check_integrity(str(part), md5):
+        if is_whole(part, md5):
             part.replace(path)
             return
-        errors.append(f"{url}: what came is not the published file (its MD5 sum is not {md5}), and was removed")
+        errors.append(f"{url}: what came is not the published file (its checksum is another one), and was removed")
         # going on from there would never make it whole
-        part.unlink()
+        part.unlink(missing_ok=True)
     kept = f"; {part} holds what has come, and the same command goes on from there" if part.exists() else ""
     raise OSError(f"could not download {path.name} ({'; '.join(errors)}){kept}")
 
 
-def _transfer(url: str, part: Path) -> None:
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=30)
-    except HTTPError as error:
-        if error.code == 416:  # nothing is left to send
-            return
-        raise
-    with response:
-        # a server that does not know ranges answers 200 and sends the whole file
-        resumed = response.status == 206
-        length = int(response.headers.get("Content-Length") or 0)
-        # the Content-Length of a 206 is that of the rest
-        done = have if resumed else 0
-        bar = tqdm(total=done + length or None, initial=done, unit="B", unit_scale=True, desc=part.stem)
-        with part.open("ab" if resumed else "wb") as file, bar:
-            while chunk := response.read(CHUNK):
-                file.write(chunk)
-                bar.update(len(chunk))
+def _remove_if_empty(part: Path) -> None:
+    if part.is_file() and not part.is_symlink() and not part.stat().st_size:
+        part.unlink()
+
+
+def _transfer(url: str, part: Path, size: int | None) -> None:
+    """Append what `part` lacks; `size` is that of the whole file, if it is known, and no more is taken."""
+    with _open_part(part) as file:
+        have = file.seek(0, os.SEEK_END)
+        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+        try:
+            response = urllib.request.urlopen(request, timeout=30)
+        except HTTPError as error:
+            if error.code == 416:  # nothing is left to send
+                return
+            raise
+        with response:
+            # a server that does not know ranges answers 200 and sends the whole file
+            if response.status != 206:
+                have = 0
+                file.truncate(0)
+            # the Content-Length of a 206 is that of the rest
+            rest = int(response.headers.get("Content-Length") or 0)
+            bar = tqdm(total=have + rest if rest else None, initial=have, unit="B", unit_scale=True, desc=part.stem)
+            with bar:
+                _copy(response, file, bar, size or MOST)
+
+
+def _copy(response: BinaryIO, file: BinaryIO, bar: tqdm, most: int) -> None:
+    """Copy to the end; OSError where that is not at the bar's, or beyond `most` bytes."""
+    done = bar.n
+    # one byte more than there may be tells a file that is too long, and a disk is not filled by it
+    while chunk := response.read(max(1, min(CHUNK, most - done + 1))):
+        done += len(chunk)
+        if done > most:
+            # what has come is of another file
+            file.truncate(0)
+            raise OSError(f"it sends more than the {most:,} bytes that the file may have")
+        file.write(chunk)
+        bar.update(len(chunk))
     # read(n) may end without an error where the connection does
-    if length and part.stat().st_size < done + length:
-        raise OSError(f"the connection broke after {part.stat().st_size} of {done + length} bytes")
+    if bar.total and done < bar.total:
+        raise OSError(f"the connection broke after {done} of {bar.total} bytes")
+
+
+def _open_part(part: Path) -> BinaryIO:
+    """The file of what has come, to append to; OSError if it is not ours.
+
+    Its name must be the same each time, or no download could go on. In a folder where others write, too, it may be a link of
+    theirs to a file of ours: so links are not followed, and a file with a second name, or another owner, is not written to.
+    """
+    # these three and getuid are missing on Windows, or there alone
+    wanted = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+    try:
+        number = os.open(part, os.O_RDWR | os.O_APPEND | os.O_CREAT | wanted, 0o600)
+    except OSError as error:
+        raise OSError(f"{part} cannot be written ({error.strerror})") from None
+    status = os.fstat(number)
+    ours = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+    if not (stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and ours):
+        os.close(number)
+        raise OSError(f"{part} is not a file that an earlier download left; remove it")
+    return os.fdopen(number, "r+b")
 
 
 def _with_sums(name: str, split: str, root: Path) -> list[tuple[Path, str | None]]:
@@ -124,9 +245,9 @@ def _with_sums(name: str, split: str, root: Path) -> list[tuple[Path, str | None
 
 
 def _idx_is_whole(path: Path) -> bool:
-    """Whether torchvision reads an IDX file; there are no checksums of unpacked ones."""
+    """Whether an IDX file has the length that it announces; people's own have no checksums."""
     try:
-        read_sn3_pascalvincent_tensor(str(path))
-    except (AssertionError, IndexError, KeyError, RuntimeError, ValueError):
+        read_idx(path, 3 if "idx3" in path.name else 1)
+    except ValueError:
         return False
     return True

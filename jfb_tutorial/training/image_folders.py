@@ -15,25 +15,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.datasets import ImageFolder
 
-__all__ = ["Listing", "list_images", "read_images"]
+from .listing import Listing, list_images, shown
+
+__all__ = ["list_images", "read_images"]
 
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 # with a small a: colours that are multiplied by their opacity already
 TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The files of an image folder, in the order of their names, with their labels and the names of these.
-
-    By name, since numbered files have their classes mixed then: a batch of one class has other statistics than a mixed one.
-    """
-
-    paths: tuple[Path, ...]
-    labels: tuple[int, ...]
-    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -42,14 +31,6 @@ class Picture:
 
     image: Image.Image
     notes: tuple[str, ...]
-
-
-def list_images(folder: Path) -> Listing:
-    """What torchvision's ImageFolder lists; FileNotFoundError if a class has no images, or if there is no class."""
-    listing = ImageFolder(folder)
-    samples = sorted(((Path(path), label) for path, label in listing.samples), key=lambda sample: sample[0].name)
-    paths, labels = zip(*samples, strict=True)
-    return Listing(paths, labels, tuple(listing.classes))
 
 
 def read_images(
@@ -67,55 +48,98 @@ def read_images(
         ValueError: a file is no image, or one without a range; or sizes differ, and no `size` is given.
     """
     with ThreadPoolExecutor() as pool:  # Pillow decodes without Python's lock
-        pictures = list(pool.map(_open, listing.paths))
-    notes = Counter(note for picture in pictures for note in picture.notes)
+        pictures = list(pool.map(lambda path: _read(path, size, grey=channels == 1), listing.paths))
     colours = sum(picture.image.mode == "RGB" for picture in pictures)
-    mode = {None: "RGB" if colours else "L", 1: "L", 3: "RGB"}[channels]
-    notes["turned grey" if mode == "L" else "given three equal colours"] += (
-        colours if mode == "L" else len(pictures) - colours
-    )
-    images = [picture.image.convert(mode) for picture in pictures]
+    mode = "RGB" if channels == 3 or colours else "L"
     if size is None:
-        _check_sizes(folder, listing.paths, images)
-    else:
-        notes[f"resized to {size}×{size} pixels"] += sum(image.size != (size, size) for image in images)
-        images = [_square(image, size) for image in images]
+        _check_sizes(folder, listing.paths, [picture.image for picture in pictures])
+    notes = Counter(note for picture in pictures for note in picture.notes)
+    if mode == "RGB":
+        notes["given three equal colours"] += len(pictures) - colours
+    images = [picture.image.convert(mode) for picture in pictures]
     stack = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
     stack = stack.unsqueeze(1) if mode == "L" else stack.permute(0, 3, 1, 2).contiguous()
     return stack, tuple(
-        f"{number:,} of the {len(images):,} images in {folder} were {note}" for note, number in notes.items() if number
+        f"{number:,} of the {len(images):,} images in {shown(folder)} were {note}"
+        for note, number in notes.items()
+        if number
     )
 
 
+def _read(path: Path, size: int | None, *, grey: bool) -> Picture:
+    """A file as `Picture`, made grey and resized if that is wanted: here, so that no more than one in full size is kept."""
+    picture = _open(path)
+    image, notes = picture.image, picture.notes
+    if grey and image.mode == "RGB":
+        image, notes = image.convert("L"), (*notes, "turned grey")
+    if size is not None and image.size != (size, size):
+        image, notes = _square(image, size), (*notes, f"resized to {size}×{size} pixels")
+    return Picture(image, notes)
+
+
 def _open(path: Path) -> Picture:
-    """A file as `Picture`; ValueError names it."""
+    """A file as `Picture` in its own size; ValueError names it."""
     try:
         with Image.open(path) as image:
-            # the copy that exif_transpose makes has no format
-            return _in_eight_bits(ImageOps.exif_transpose(image), image.format)
+            _check_levels(image)
+            frames = getattr(image, "n_frames", 1)
+            picture = _in_eight_bits(ImageOps.exif_transpose(image))
     except _RangeError as error:
-        raise ValueError(f"{path} {error}") from None
-    # Pillow raises SyntaxError at a broken PNG
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}); replace or remove it") from None
+        raise ValueError(f"{shown(path)} {error}") from None
+    # a damaged file makes Pillow raise whatever its readers run into: SyntaxError, struct.error, IndexError, …
+    except Exception as error:
+        fault = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{shown(path)} cannot be read as an image ({fault}); replace or remove it") from None
+    return picture if frames == 1 else Picture(picture.image, (*picture.notes, "cut to the first of their pictures"))
 
 
 class _RangeError(Exception):
-    """An image whose numbers say nothing of what is black and what is white."""
+    """An image whose numbers do not say, or not to Pillow, what is black and what is white."""
 
 
-def _in_eight_bits(image: Image.Image, format: str | None) -> Picture:
-    if image.mode in SIXTEEN_BITS or (image.mode == "I" and format == "PNG"):  # PNG has no 32-bit images
-        # 65535 / 257 = 255: both ends of the range are kept
-        levels = np.asarray(image).astype(np.float64) / 257
-        return Picture(Image.fromarray(np.rint(levels).astype(np.uint8)), ("scaled from 16 bits to 8",))
-    if image.mode in ("I", "F"):
-        kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
+def _check_levels(image: Image.Image) -> None:
+    """Refuse what Pillow opens as if it were something else; `image` is as it was opened, not loaded."""
+    # a PNG or PPM has 16 bits at most, and Pillow spreads a PPM's over them
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        kind = "floating-point numbers" if image.mode == "F" else "32-bit integers"
         raise _RangeError(f"holds {kind}, of which nothing says what is black and white; save it with 8 or 16 bits")
+    # the tags of a TIFF: bits of a sample, whether 0 is white, whether the numbers are signed
+    tags = getattr(image, "tag_v2", {})
+    bits, white, kinds = tags.get(258, (16,)), tags.get(262) == 0, tags.get(339, (1,))
+    if image.mode in SIXTEEN_BITS and (bits != (16,) or white):
+        raise _RangeError(
+            f"holds {bits[0]}-bit numbers{', with white as 0,' * white} which are not read right; save it with 8 or 16 bits "
+            "and black as 0"
+        )
+    if 2 in kinds:
+        raise _RangeError(
+            "holds signed numbers, of which nothing says what is black and white; save it with unsigned ones"
+        )
+    # a PNG names its transparent grey or colour in the file's bits, and the pixels are in eight by then; of two greys Pillow
+    # names white, whichever it was
+    if image.format == "PNG" and "transparency" in image.info and image.tile[0].args in ("1", "L;2", "L;4", "RGB;16B"):
+        raise _RangeError(
+            "names a transparent colour in other than 8 bits, which is not read right; save it with 8 bits"
+        )
+
+
+def _in_eight_bits(image: Image.Image) -> Picture:
+    if image.mode in (*SIXTEEN_BITS, "I"):
+        return _from_sixteen_bits(image)
     # an image of another mode may name one of its colours as transparent
     if image.mode in TRANSPARENT or "transparency" in image.info:
         return _on_white(image)
     return Picture(image.convert("L" if image.mode in ("1", "L") else "RGB"), ())
+
+
+def _from_sixteen_bits(image: Image.Image) -> Picture:
+    levels = np.array(image)
+    notes: tuple[str, ...] = ("scaled from 16 bits to 8",)
+    if "transparency" in image.info:  # one of the greys; see `_on_white`
+        levels[levels == image.info["transparency"]] = 65535
+        notes = (*notes, "transparent, and laid on white")
+    # 65535 / 257 = 255: both ends of the range are kept
+    return Picture(Image.fromarray(np.rint(levels.astype(np.float64) / 257).astype(np.uint8)), notes)
 
 
 def _on_white(image: Image.Image) -> Picture:
@@ -129,7 +153,7 @@ def _on_white(image: Image.Image) -> Picture:
 
 def _square(image: Image.Image, size: int) -> Image.Image:
     """The largest square about the centre, resized; box filtering and bilinear weights, so that shrinking averages."""
-    return image if image.size == (size, size) else ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
 
 
 def _check_sizes(folder: Path, paths: tuple[Path, ...], images: list[Image.Image]) -> None:
@@ -139,8 +163,8 @@ def _check_sizes(folder: Path, paths: tuple[Path, ...], images: list[Image.Image
         odd = next(i for i, image in enumerate(images) if image.size != usual)
         colour = "grey" if images[odd].mode == "L" else "colour"
         raise ValueError(
-            f"the images of {folder} must have one size: most are {_in_words(usual)} pixels in {colour}, but {paths[odd]} "
-            f"is {_in_words(images[odd].size)}; resize it, or give load a size"
+            f"the images of {shown(folder)} must have one size: most are {_in_words(usual)} pixels in {colour}, but "
+            f"{shown(paths[odd])} is {_in_words(images[odd].size)}; resize it, or give load a size"
         )
 
 
