@@ -24,6 +24,7 @@ from .training import checkpoints, data, records, train
 from .training.batches import generator
 from .training.evaluation import as_input, evaluate
 from .training.experiments import at_scale, missing, read_suites, reproduce
+from .training.files import write
 from .training.inspection import inspect
 from .training.recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
 
@@ -245,7 +246,7 @@ def _inspect(options: argparse.Namespace) -> None:
     if options.out:
         about = {"checkpoint": options.checkpoint.name, "digest": checkpoints.digest(options.checkpoint)}
         report = {"split": options.split, **about, **records.provenance(_device(options)), "result": summary}
-        checkpoints.write(options.out, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+        write(options.out, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _print_summary(summary: dict, classes: tuple[str, ...], steps: int, tol: float) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from .._checks import check_choice
 from . import records, train
-from .checkpoints import write
+from .files import write
 from .recipes import Recipe
 
 __all__ = ["Experiment", "at_scale", "missing", "read_suites", "reproduce"]

@@ -193,7 +193,8 @@ class Recipe:
             gave_way: the proposals that it lowered, as they were.
         """
         own = self.to_json()
-        asked = {**config, **gave_way}
+        # nothing else gives way, whatever a file says
+        asked = {**config, **{name: value for name, value in gave_way.items() if name in GIVES_WAY}}
         return [
             name
             for name in {**own, **config}
