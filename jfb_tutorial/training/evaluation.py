@@ -79,7 +79,7 @@ def evaluate(
     Raises:
         FloatingPointError: an iteration left the finite numbers.
     """
-    check_integer("batch", batch, 1, "400 is the paper's")
+    batch = check_integer("batch", batch, 1, "400 is the paper's")
     found: list[tuple[Tensor, ...]] = []
     if processes:
         processes.copy_buffers(network)
