@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import statistics
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
 from . import architectures, bench
 from ._checks import check_choice
@@ -24,8 +26,13 @@ from .training import checkpoints, data, records, train
 from .training.batches import generator
 from .training.evaluation import as_input, evaluate
 from .training.experiments import at_scale, missing, read_suites, reproduce
+from .training.files import check_target, write
+from .training.folder import check_picture
+from .training.forms import escape
 from .training.inspection import inspect
 from .training.recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
+
+CURVES = "curves.png"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 def _train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help=f"{', '.join(data.DATASETS)}, or an image folder's name")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for record.json, model.safetensors, …"
+        "--out", type=_read_path, required=True, metavar="DIR", help="folder for record.json, model.safetensors, …"
     )
     parser.add_argument("--scale", default="cpu", metavar="SCALE", help=f"{', '.join(SCALES)}; cpu by default")
     parser.add_argument("--resume", action="store_true", help="go on with the run in DIR, or start it if there is none")
@@ -95,8 +102,12 @@ def _inspect_options(parser: argparse.ArgumentParser) -> None:
     _add_checkpoint(parser)
     parser.add_argument("--steps", type=int, default=20, help="steps of the iteration (20)")
     parser.add_argument("--tol", type=float, default=1e-4, help="relative tolerance by which steps are counted (1e-4)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write what was seen, with its provenance, as JSON")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the images that are quickest, and slowest")
+    parser.add_argument(
+        "--out", type=_read_path, metavar="FILE", help="write what was seen, with its provenance, as JSON"
+    )
+    parser.add_argument(
+        "--picture", type=_read_path, metavar="FILE", help="draw the images that are quickest, and slowest"
+    )
     _add_device(parser)
 
 
@@ -129,6 +140,13 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
     _add_device(parser)
 
 
+def _read_path(text: str) -> Path:
+    # to Path, "" is the current folder
+    if not text:
+        raise argparse.ArgumentTypeError("give it a name; the current folder is '.'")
+    return Path(text)
+
+
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
 
@@ -143,6 +161,7 @@ def _train(options: argparse.Namespace) -> None:
     plan = recipe(options.dataset, options.scale, **_typed(options))
     settings = {"resume": options.resume, "device": options.device, "progress": not options.quiet}
     if options.seeds is None:
+        check_picture(options.out / CURVES, options.resume)
         _tell(train(plan, options.out, **settings).record, options.out)
         return
     if options.seeds < 1:
@@ -151,9 +170,11 @@ def _train(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--seeds {options.seeds} runs the seeds 0 to {options.seeds - 1}; leave --seed out, or --seeds"
         )
+    check_picture(options.out / CURVES, options.resume)
     runs = []
     for seed in range(options.seeds):
         folder = options.out / f"seed-{seed}"
+        check_picture(folder / CURVES, options.resume)
         runs.append(train(plan.replace(seed=seed), folder, **settings).record)
         _tell(runs[-1], folder)
     _summarise(runs, options.out)
@@ -165,12 +186,12 @@ def _summarise(runs: list[records.Record], folder: Path) -> None:
     if int(os.environ.get("RANK", 0)):
         return
     accuracies = [100 * record["result"]["test_accuracy"] for record in runs]
-    curves(runs).savefig(folder / "curves.png", dpi=150)
+    _draw(curves(runs), folder / CURVES, dpi=150)
     # of one seed there is no standard deviation
     spread = f" ± {statistics.stdev(accuracies):.2f} (standard deviation)" if len(accuracies) > 1 else ""
     print(
         f"{len(accuracies)} seeds: test accuracy {statistics.mean(accuracies):.2f}%{spread}, "
-        f"from {min(accuracies):.2f} to {max(accuracies):.2f}; curves in {folder / 'curves.png'}"
+        f"from {min(accuracies):.2f} to {max(accuracies):.2f}; curves in {folder / CURVES}"
     )
 
 
@@ -190,7 +211,7 @@ def _tell(record: records.Record, folder: Path) -> None:
     # torchrun runs this in every process: rank 0 reports for all
     if int(os.environ.get("RANK", 0)):
         return
-    curves([record]).savefig(folder / "curves.png", dpi=150)
+    _draw(curves([record]), folder / CURVES, dpi=150)
     result = record["result"]
     print(
         f"{record['config']['dataset']}, seed {record['seed']}: test accuracy {100 * result['test_accuracy']:.2f}% of "
@@ -198,24 +219,27 @@ def _tell(record: records.Record, folder: Path) -> None:
     )
 
 
+def _draw(figure: Figure, path: Path, **settings: Any) -> None:
+    """Write a picture, in the format that its name asks for."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix.removeprefix(".") or None, **settings)
+    write(path, picture.getvalue())
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     network = checkpoints.load_network(options.checkpoint)
-    _, about = checkpoints.load(options.checkpoint)
-    images = _images_for(network, options.dataset or about["recipe"]["dataset"], options.split)
+    plan, classes, recorded = checkpoints.recall(options.checkpoint)
+    images = _images_for(network, options.dataset or plan.dataset, options.split)
     network.to(_device(options))
-    if about.get("classes") and list(images.classes) != about["classes"]:
+    if classes and list(images.classes) != classes:
         raise ValueError(
-            f"{images.name} has other classes than the network was trained on: {', '.join(about['classes'])}"
+            f"{images.name} has other classes than the network was trained on: {escape(', '.join(classes))}"
         )
     outcome = evaluate(network, images, solver=parse("solver", options.solver, SOLVERS) if options.solver else None)
     print(f"{images}\n{outcome}")
-    recorded = about.get("result", {})
     # the record is of the whole test set and the recipe's solver: beside anything else it would mislead
-    if images.name == about["recipe"]["dataset"] and options.split == "test" and not options.solver and recorded:
-        print(
-            f"recorded: accuracy {100 * recorded['test_accuracy']:.2f}%, on {about['device']}, "
-            f"torch {about['versions']['torch']}, {about['date']}, commit {about['commit']}"
-        )
+    if images.name == plan.dataset and options.split == "test" and not options.solver and recorded:
+        print(recorded)
 
 
 def _images_for(network: ImplicitNetwork, dataset: str, split: str) -> data.Images:
@@ -232,8 +256,10 @@ def _images_for(network: ImplicitNetwork, dataset: str, split: str) -> data.Imag
 
 def _inspect(options: argparse.Namespace) -> None:
     network = checkpoints.load_network(options.checkpoint)
-    _, about = checkpoints.load(options.checkpoint)
-    images = _images_for(network, options.dataset or about["recipe"]["dataset"], options.split)
+    for target in (options.picture, options.out):
+        if target:
+            check_target(target)
+    images = _images_for(network, options.dataset or checkpoints.recall(options.checkpoint)[0].dataset, options.split)
     network.to(_device(options))
     inspection = inspect(network, images, steps=options.steps, tol=options.tol)
     summary = inspection.summary()
@@ -241,11 +267,12 @@ def _inspect(options: argparse.Namespace) -> None:
     _print_summary(summary, images.classes, options.steps, options.tol)
     if options.picture:
         # without Matplotlib's version in the file: the same picture is the same bytes
-        extremes(inspection, images, after=min(5, options.steps)).savefig(options.picture, metadata={"Software": None})
+        picture = extremes(inspection, images, after=min(5, options.steps))
+        _draw(picture, options.picture, metadata={"Software": None})
     if options.out:
         about = {"checkpoint": options.checkpoint.name, "digest": checkpoints.digest(options.checkpoint)}
         report = {"split": options.split, **about, **records.provenance(_device(options)), "result": summary}
-        checkpoints.write(options.out, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+        write(options.out, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _print_summary(summary: dict, classes: tuple[str, ...], steps: int, tol: float) -> None:
@@ -291,7 +318,8 @@ def _reproduce(options: argparse.Namespace) -> None:
     suites = read_suites(options.runs)
     suite = suites[check_choice("dataset", options.dataset, suites)]
     if options.list:
-        for experiment, seed, why in missing(suite, options.out, at_scale(suite, options.scale, options.device)):
+        scale = at_scale(suite, options.scale, options.device)
+        for experiment, seed, why in missing(suite, options.out, scale, options.only):
             print(f"{experiment.file(seed)}: {why}")
         return
     reproduce(suite, options.out, labels=tuple(options.only), scale=options.scale, device=options.device)

@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from jfb_tutorial.architectures import build
 from jfb_tutorial.gradients import NeumannSeries
 from jfb_tutorial.solvers import FixedPointIteration
-from jfb_tutorial.training import checkpoints, records
-from jfb_tutorial.training.checkpoints import load, load_network, restore, save, save_network, write
+from jfb_tutorial.training import files, records
+from jfb_tutorial.training.checkpoints import load, load_network, restore, save, save_network
+from jfb_tutorial.training.files import write
 from jfb_tutorial.training.recipes import recipe
 
 
@@ -104,7 +105,7 @@ def test_writing_replaces_whole_files_only(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(
         OSError, match=r"could not write .*file.*No space left on device.*is untouched. Free some space"
     ):
@@ -121,7 +122,8 @@ def test_writing_replaces_whole_files_only(tmp_path, monkeypatch):
 
 def test_what_is_not_finite_is_null_in_lists_too(tmp_path):
     values = [float("nan"), 1.0, [float("inf")], {"x": (float("-inf"), 2)}]
-    records.save(tmp_path / "a.json", dict.fromkeys(records.KEYS, "") | {"epochs": [], "result": {"values": values}})
+    about = {"config": {}, "seed": 0, **records.provenance()}
+    records.save(tmp_path / "a.json", about | {"epochs": [], "result": {"values": values}})
     assert records.read(tmp_path / "a.json")["result"]["values"] == [None, 1.0, [None], {"x": [None, 2]}]
 
 

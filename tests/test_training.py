@@ -1,5 +1,6 @@
 """The trainer: what a run leaves, resuming, several processes, and what happens when things go wrong."""
 
+import contextlib
 import json
 import math
 import os
@@ -485,7 +486,7 @@ def test_an_iteration_that_runs_away_says_in_which_batch():
 
 
 def test_rescaling_is_for_one_process(monkeypatch):
-    both = types.SimpleNamespace(world=2, rank=0, device=torch.device("cpu"))
+    both = types.SimpleNamespace(world=2, rank=0, device=torch.device("cpu"), together=contextlib.nullcontext)
     monkeypatch.setattr(loop, "Processes", lambda device: both)
     with pytest.raises(ValueError, match="norm='rescaling' looks at the images of one process"):
         train(small(batch_norm=False, norm="rescaling"))

@@ -14,6 +14,7 @@ from .._checks import check_integer
 from .._jacobian import buffers_kept
 from ..network import ImplicitNetwork
 from .data import Images
+from .processes import Processes
 
 __all__ = ["Evaluation", "as_input", "counted", "evaluate", "full_precision"]
 
@@ -61,6 +62,7 @@ def evaluate(
     batch: int = 400,
     solver: Callable | None = None,
     training_mode: bool = False,
+    processes: Processes | None = None,
 ) -> Evaluation:
     """Classify a data set, in the network's own dtype, float32 most often; without TF32.
 
@@ -71,15 +73,18 @@ def evaluate(
         solver: how the fixed points are found; the network's own by default.
         training_mode: leave batch statistics and dropout on, as the JFB paper's code does. Only to compare with it: the result
             depends on which images share a batch, very much so where they are sorted by class.
+        processes: those that take every so many of the batches each, with the buffers of the first one, and all learn what
+            was found; not in training mode, where dropout would draw other masks.
 
     Raises:
         FloatingPointError: an iteration left the finite numbers.
     """
-    check_integer("batch", batch, 1, "400 is the paper's")
-    outputs: list[Tensor] = []
-    residuals: list[Tensor] = []
-    steps: list[Tensor] = []
-    converged: list[Tensor] = []
+    batch = check_integer("batch", batch, 1, "400 is the paper's")
+    found: list[tuple[Tensor, ...]] = []
+    if processes:
+        processes.copy_buffers(network)
+    shared = processes if processes and not training_mode else None
+    begins = range(0, len(data), batch)
     mode = "train" if training_mode else "eval"
     # in training mode batch statistics would be learnt from the images that are to be judged
     with (
@@ -89,13 +94,13 @@ def evaluate(
     ):
         # a network that solves nothing must not show an earlier solve
         network.last = None
-        for begin in range(0, len(data), batch):
-            outputs.append(network(as_input(data.images[begin : begin + batch], network)).float())
-            if network.last is not None:
-                residuals.append(network.last.residual)
-                steps.append(network.last.steps)
-                converged.append(network.last.converged)
-    logits = torch.cat(outputs)
+        for begin in begins[shared.rank :: shared.world] if shared else begins:
+            logits = network(as_input(data.images[begin : begin + batch], network)).float()
+            last = network.last
+            found.append((logits,) if last is None else (logits, last.residual, last.steps, last.converged))
+    columns = zip(*(shared.take_turns(found) if shared else found), strict=True)
+    logits, *solves = (torch.cat(column) for column in columns)
+    residuals, steps, converged = solves or (None, None, None)
     labels = data.labels.to(logits.device)
     predictions = logits.argmax(dim=1)
     return Evaluation(
@@ -103,9 +108,9 @@ def evaluate(
         accuracy=(predictions == labels).double().mean().item(),
         loss=F.cross_entropy(logits.double(), labels).item(),
         predictions=predictions,
-        residual=torch.cat(residuals).max().item() if residuals else None,
-        steps=torch.cat(steps).double().mean().item() if steps else None,
-        unconverged=int((~torch.cat(converged)).sum()) if converged else None,
+        residual=None if residuals is None else residuals.max().item(),
+        steps=None if steps is None else steps.double().mean().item(),
+        unconverged=None if converged is None else int((~converged).sum()),
     )
 
 

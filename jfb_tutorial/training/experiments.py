@@ -5,7 +5,6 @@ A list of runs is a Python file with a dictionary `SUITES`, from a data set to a
 
 from __future__ import annotations
 
-import json
 import runpy
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,8 +14,11 @@ from pathlib import Path
 import torch
 
 from .._checks import check_choice
-from . import records, train
-from .checkpoints import write
+from . import checkpoints, records, train
+from .files import write
+from .folder import MODEL, RECORD, STATE, read_state
+from .locks import hold
+from .processes import read_environment
 from .recipes import Recipe
 
 __all__ = ["Experiment", "at_scale", "missing", "read_suites", "reproduce"]
@@ -96,10 +98,18 @@ def at_scale(suite: Suite, scale: str = "", device: str | None = None) -> str:
     return fit if fit in known else known[0]
 
 
-def missing(suite: Suite, folder: Path | str, scale: str = "") -> Iterator[tuple[Experiment, int, str]]:
-    """The runs of a scale without a good record in a folder, each with the reason."""
+def missing(
+    suite: Suite, folder: Path | str, scale: str = "", labels: Sequence[str] = ()
+) -> Iterator[tuple[Experiment, int, str]]:
+    """The runs of a scale without a good record in a folder, each with the reason; with `labels`, of these experiments only.
+
+    Raises:
+        ValueError: there are no such runs.
+    """
     scale = at_scale(suite, scale)
-    for experiment in (each for each in suite if each.scale == scale):
+    known = [experiment.label for experiment in suite if experiment.scale == scale]
+    wanted = {check_choice("label", label, known) for label in labels} or set(known)
+    for experiment in (each for each in suite if each.scale == scale and each.label in wanted):
         for seed in experiment.seeds:
             path = Path(folder) / experiment.file(seed)
             # a failure counts as a record: the same code would fail again
@@ -115,34 +125,53 @@ def missing(suite: Suite, folder: Path | str, scale: str = "") -> Iterator[tuple
                 and seed == 0
                 # a run that failed has left no network
                 and "failed" not in record["result"]
-                and not (Path(folder) / experiment.keeps).is_file()
+                and (fault := _find_fault(Path(folder) / experiment.keeps, record))
             ):
-                yield experiment, seed, "its trained network is not there"
+                yield experiment, seed, f"its trained network {fault}"
+
+
+def _find_fault(kept: Path, record: records.Record) -> str:
+    """What is wrong with a network that was kept; "" where nothing is."""
+    if not kept.is_file():
+        return "is not there"
+    try:
+        # older records do not name their network
+        return "" if checkpoints.digest(kept) == record.get("model", checkpoints.digest(kept)) else "is of another run"
+    except ValueError:
+        return "is damaged"
 
 
 def _can_go_on(under_way: Path, wanted: Recipe) -> bool:
     """Whether a run that was left there is of this recipe and of this version of training."""
     # record.json is there if the run was finished and what follows was cut off
-    for name, key in (("record.json", "config"), ("state.json", "recipe")):
+    for name, key, read in ((RECORD, "config", records.read), (STATE, "recipe", read_state)):
         try:
-            left = json.loads((under_way / name).read_text(encoding="utf-8"))
-            same = not wanted.differences(left[key], left.get("gave_way", {}))
-            return same and left.get("training_version", 1) == records.TRAINING_VERSION
-        except (OSError, ValueError, KeyError):
+            left = read(under_way / name)
+        except FileNotFoundError:
             continue
+        except (OSError, ValueError):
+            return False
+        same = not wanted.differences(left[key], left.get("gave_way", {}))
+        return same and left.get("training_version", 1) == records.TRAINING_VERSION
     return False
 
 
 def _keep_failure(path: Path, wanted: Recipe, error: Exception, under_way: Path, device: str | None) -> None:
     """A record of a run that failed: a failure is a result, too."""
     try:
-        rows = json.loads((under_way / "state.json").read_text(encoding="utf-8"))["rows"]
-    except (OSError, ValueError, KeyError):
+        rows = read_state(under_way / STATE)["rows"]
+    except (OSError, ValueError):
         rows = []
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {"config": wanted.to_json(), "seed": wanted.seed, **records.provenance(device)}
     records.save(path, records.Record(about | {"epochs": rows, "result": {"failed": str(error)}}))
+
+
+def _check_alone() -> None:
+    """Refuse to be one of several processes: all of them would write and remove the same files."""
+    if (world := read_environment()[1]) > 1:
+        raise ValueError(f"reproduce trains in one process, and WORLD_SIZE is {world}; start it without torchrun")
 
 
 def reproduce(
@@ -170,17 +199,17 @@ def reproduce(
         torch.OutOfMemoryError: a batch does not fit into the device's memory; the message says which one does.
     """
     folder, scale = Path(folder), at_scale(suite, scale, device)
-    for label in labels:
-        check_choice("label", label, [experiment.label for experiment in suite if experiment.scale == scale])
-    todo = [item for item in missing(suite, folder, scale) if not labels or item[0].label in labels]
+    _check_alone()
+    todo = list(missing(suite, folder, scale, labels))
     failed = []
     for number, (experiment, seed, why) in enumerate(todo, 1):
         print(f"{number}/{len(todo)} {experiment.file(seed)}: {why}", flush=True)
         under_way = folder / ".runs" / experiment.file(seed).removesuffix(".json")
         wanted = experiment.recipe.replace(seed=seed)
         # training refuses to go on with a run of another recipe, and goes on with an older version's as an old one
-        if not _can_go_on(under_way, wanted):
-            shutil.rmtree(under_way, ignore_errors=True)
+        if under_way.is_dir() and not _can_go_on(under_way, wanted):
+            with hold(under_way):  # another process may be at work on it
+                shutil.rmtree(under_way)
         try:
             train(wanted, under_way, resume=True, device=device, **settings)
         except torch.OutOfMemoryError:
@@ -193,10 +222,10 @@ def reproduce(
                 under_way.rmdir()
             continue
         if experiment.keeps and seed == 0:
-            write(folder / experiment.keeps, (under_way / "model.safetensors").read_bytes())
-            write((folder / experiment.keeps).with_suffix(".json"), (under_way / "record.json").read_bytes())
+            write(folder / experiment.keeps, (under_way / MODEL).read_bytes())
+            write((folder / experiment.keeps).with_suffix(".json"), (under_way / RECORD).read_bytes())
         # last: as long as the record is missing, the run counts as missing and is gone on with
-        write(folder / experiment.file(seed), (under_way / "record.json").read_bytes())
+        write(folder / experiment.file(seed), (under_way / RECORD).read_bytes())
         (folder / "failed" / experiment.file(seed)).unlink(missing_ok=True)
         shutil.rmtree(under_way)
     if failed:

@@ -96,9 +96,9 @@ def inspect(
         TypeError, ValueError: bad settings; no images.
         FloatingPointError: an iteration left the finite numbers.
     """
-    check_integer("steps", steps, 1, "20 is the default")
-    check_integer("batch", batch, 1, "400 is the default")
-    check_positive("tol", tol, "1e-4 is the default")
+    steps = check_integer("steps", steps, 1, "20 is the default")
+    batch = check_integer("batch", batch, 1, "400 is the default")
+    tol = check_positive("tol", tol, "1e-4 is the default")
     if not len(data):
         raise ValueError("data must hold at least one image, got none")
     parts = []

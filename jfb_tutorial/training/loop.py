@@ -26,7 +26,8 @@ from ..normalisation import reestimate
 from . import checkpoints, probes, records
 from .batches import DROPOUT, STATISTICS, generator
 from .evaluation import as_input, counted
-from .folder import Folder
+from .folder import MODEL, RECORD, Folder, open_folder
+from .forms import COUNT, NUMBER, check_form
 from .meter import REMEDY, Meter
 from .prepare import Prepared, prepare, settle
 from .processes import Processes
@@ -36,6 +37,9 @@ __all__ = ["Run", "train"]
 
 AVERAGED = 0.8
 """The part of a run after which the weights are averaged: the last fifth, as the help of `average` says."""
+
+FINISHED = {"parameters": COUNT, "result": {"test_accuracy": NUMBER, "test_images": COUNT, "seconds": NUMBER}}
+"""What the record of a finished run has besides what every record has."""
 
 
 @dataclass(eq=False, repr=False)
@@ -103,7 +107,8 @@ def train(
         the recipe says so. Its `seconds` are all of the run's, loading and testing included. What a run does not have is null.
 
     Raises:
-        FileExistsError: `out` holds a run, and `resume` is False.
+        FileExistsError: `out` holds a run, and `resume` is False; or files in it that the run would write over and has not
+            made; or another run is at work in it.
         FloatingPointError: the loss or the weights are no longer finite; the message names the epoch and the batch.
         RuntimeError: an adjoint equation was not solved, see `ImplicitDifferentiation`; likewise.
         torch.OutOfMemoryError: a batch does not fit into the device's memory; the message says which one does.
@@ -112,9 +117,22 @@ def train(
     """
     recipe = settle(recipe, network)
     processes = Processes(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
-    folder = Folder(Path(out), recipe, resume, processes) if out else None
-    if folder and folder.finished:
-        return _finished(folder, network, processes.device)
+    with processes.together(), open_folder(out, recipe, resume, processes) as folder:
+        if folder and folder.finished:
+            return _finished(folder, network, processes.device)
+        return _train(recipe, network, data, folder, processes, progress, callback)
+
+
+def _train(
+    recipe: Recipe,
+    network: ImplicitNetwork | None,
+    data: Any,
+    folder: Folder | None,
+    processes: Processes,
+    progress: bool,
+    callback: Callable[[dict, ImplicitNetwork], None] | None,
+) -> Run:
+    """What is left of a run that is not finished."""
     begin = time.perf_counter()
     # now and not at the end: the working tree may change while the run is under way
     provenance = records.provenance(processes.device)
@@ -133,8 +151,9 @@ def train(
 
 def _finished(folder: Folder, network: ImplicitNetwork | None, device: torch.device) -> Run:
     """A run that was finished before, from its files."""
-    trained = checkpoints.load_network(folder.out / "model.safetensors", network)
-    return Run(trained.to(device), records.read(folder.out / "record.json"))
+    record = records.read(folder.out / RECORD)
+    check_form(folder.out / RECORD, record, FINISHED)
+    return Run(checkpoints.load_network(folder.out / MODEL, network).to(device), record)
 
 
 def _hand_over(run: Prepared) -> ImplicitNetwork:
@@ -193,7 +212,9 @@ class _Training:
         trained = time.perf_counter()
         with _uncompiled():
             images = self.prepared.data
-            row |= probes.look(self.network, self.recipe, images.images, images.held, images.test)
+            row |= probes.look(
+                self.network, self.recipe, images.images, images.held, images.test, processes=self.processes
+            )
         row["seconds"] = {"training": trained - begin, "rest": time.perf_counter() - trained}
         if self.callback:
             self.network.eval()
@@ -305,7 +326,7 @@ class _Training:
 
     def _result(self, network: ImplicitNetwork) -> dict:
         data = self.prepared.data
-        result = probes.measure(network, self.recipe, data.held, data.test)
+        result = probes.measure(network, self.recipe, data.held, data.test, processes=self.processes)
         images = as_input(data.images.images[: self.recipe.batch], network)
         # in the precision of a training step, since the step's memory is meant
         with self._autocast():

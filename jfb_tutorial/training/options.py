@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
+from numbers import Integral, Real
 from typing import Any
 
 from .._checks import check_choice, check_flag, check_integer, check_positive
@@ -52,7 +53,8 @@ def number(default: float | None, help: str, *, check: Check) -> Any:
 def fraction(default: float, help: str, *, below: float = float("inf")) -> Any:
     """A number from 0 on, and below `below`."""
 
-    def check(name: str, value: float) -> float:
+    def check(name: str, value: Any) -> float:
+        value = as_number(name, value)
         # so written, NaN is refused too
         if not 0 <= value < below:
             bound = "" if below == float("inf") else f" and below {below:g}"
@@ -74,8 +76,17 @@ def call(default: Callable | None, help: str, known: Mapping[str, Callable], *, 
     def check(name: str, value: Any) -> Any:
         if isinstance(value, str):  # records and checkpoints hold rules and solvers as code
             return parse(name, value, known)
-        if not isinstance(value, tuple(known.values())) and not (optional and value is None):  # type: ignore[arg-type]
+        if optional and value is None:
+            return value
+        if not isinstance(value, tuple(known.values())):  # type: ignore[arg-type]
             raise TypeError(f"{name} must be one of {', '.join(known)}, with (), got {value!r}")
+        try:
+            written = parse(name, repr(value), known)
+        except (TypeError, ValueError):
+            written = None
+        # otherwise what is trained could not be read again
+        if written != value:
+            raise TypeError(f"{name} cannot be written down and read again: {value!r}; give it plain Python numbers")
         return value
 
     return option(default, help, parse=lambda name, text: parse(name, text, known), check=check)
@@ -86,14 +97,21 @@ def positive_or_error(remedy: str) -> Check:
 
     def check(name: str, value: Any) -> Any:
         check_positive(name, value, remedy)
-        return value
+        return as_number(name, value)
 
     return check
 
 
-def unchecked(name: str, value: Any) -> Any:
-    """For a value that whoever uses it checks."""
-    return value
+def number_or_none(name: str, value: Any) -> int | float | None:
+    """The check of a number whose bounds whoever uses it knows."""
+    return None if value is None else as_number(name, value)
+
+
+def as_number(name: str, value: Any) -> int | float:
+    """`value`, of NumPy for instance, as a number of Python, which JSON can hold; TypeError if it is none."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}")
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def parse(name: str, text: str, known: Mapping[str, Callable]) -> Any:

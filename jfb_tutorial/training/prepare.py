@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..architectures import build
+from ..architectures import ARCHITECTURES, build
 from ..gradients import JFB
 from ..network import ImplicitNetwork
 from . import checkpoints, data
@@ -132,6 +132,7 @@ def prepare(
     recipe, images = prepare_data(asked, own_data, processes.device)
     gave_way = _given_way(asked, recipe)
     if folder:
+        folder.check_fitted(recipe)
         folder.recipe, folder.gave_way = recipe, gave_way
     batches = _prepare_batches(recipe, images.images, processes)
     network = _prepare_network(recipe, network, images.build, processes.device)
@@ -179,15 +180,9 @@ def _load(recipe: Recipe) -> tuple[data.Images, data.Images]:
     if name in data.DATASETS:
         return data.load(name), data.load(name, "test")
     # a network of the caller's does not say what it takes
-    size = None if recipe.network == OWN else _image_shape(recipe.network)[-1]
+    size = None if recipe.network == OWN else ARCHITECTURES[recipe.network].size
     train = data.load(name, size=size)
     return train, data.load(name, "test", size=size, channels=train.images.shape[1])
-
-
-def _image_shape(network: str) -> tuple[int, ...]:
-    """`(channels, height, width)` of the images that an architecture takes unless it is told otherwise."""
-    with torch.device("meta"):  # no weights, and no random numbers
-        return tuple(build(network).Q[0].shape)
 
 
 def _adaptation(network: str, images: data.Images, *, shape: bool) -> dict[str, int]:
@@ -198,7 +193,8 @@ def _adaptation(network: str, images: data.Images, *, shape: bool) -> dict[str, 
     # 10 is every architecture's own number
     changes = {"classes": len(images.classes)} if len(images.classes) != 10 else {}
     if shape:
-        channels, _, side = _image_shape(network)
+        # what an architecture takes unless it is told otherwise; it has a mean for each channel
+        channels, side = len(ARCHITECTURES[network].mean), ARCHITECTURES[network].size
         has_channels, _, has_side = images.images.shape[1:]
         changes |= {"channels": has_channels} if has_channels != channels else {}
         changes |= {"size": has_side} if has_side != side else {}
@@ -321,7 +317,10 @@ def _restore(run: Prepared, path: Any, tensors: dict[str, Tensor], state: dict) 
 
     checkpoints.restore(run.network, part("network."), path)
     scalars = {name.removeprefix("optimiser."): value for name, value in state["scalars"].items()}
-    run.optimiser.load(part("optimiser.") | scalars)
+    try:
+        run.optimiser.load(part("optimiser.") | scalars)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"the state of the optimiser in {path} does not fit the recipe: {error!r:.100}") from None
     if run.average:
         checkpoints.restore(run.average, part("average."), path)
     run.rows, run.before = state["rows"], state["seconds"]

@@ -16,6 +16,7 @@ from ..network import ImplicitNetwork
 from ..theory import contraction_factor, lipschitz_estimate
 from .data import Images
 from .evaluation import as_input, evaluate, full_precision
+from .processes import Processes
 from .recipes import Recipe
 
 __all__ = ["in_a_line", "look", "measure", "peak_memory", "saved_bytes"]
@@ -24,14 +25,22 @@ REFERENCE = ImplicitDifferentiation(tol=1e-5)
 """The exact gradient that the rules are compared with: cosines are shown with four digits."""
 
 
-def look(network: ImplicitNetwork, recipe: Recipe, images: Images, held: Images | None, test: Images) -> dict:
-    """The part of an epoch's row that is measured after it, in eval mode."""
+def look(
+    network: ImplicitNetwork,
+    recipe: Recipe,
+    images: Images,
+    held: Images | None,
+    test: Images,
+    *,
+    processes: Processes | None = None,
+) -> dict:
+    """The part of an epoch's row that is measured after it, in eval mode; `processes` share what is evaluated."""
     row: dict = {}
     if held is not None:
-        judged = evaluate(network, held, solver=recipe.evaluation)
+        judged = evaluate(network, held, solver=recipe.evaluation, processes=processes)
         row |= {"validation_loss": judged.loss, "validation_accuracy": judged.accuracy}
     if recipe.watch_test:
-        row["test_accuracy"] = evaluate(network, test, solver=recipe.evaluation).accuracy
+        row["test_accuracy"] = evaluate(network, test, solver=recipe.evaluation, processes=processes).accuracy
         # the JFB paper's code tests in train mode: this is the number that it would show
         naive = evaluate(network, test, solver=recipe.evaluation, training_mode=True)
         row["test_accuracy_training_mode"] = naive.accuracy
@@ -61,13 +70,15 @@ def _probe(network: ImplicitNetwork, recipe: Recipe, images: Images) -> dict:
     return row
 
 
-def measure(network: ImplicitNetwork, recipe: Recipe, held: Images | None, test: Images) -> dict:
+def measure(
+    network: ImplicitNetwork, recipe: Recipe, held: Images | None, test: Images, *, processes: Processes | None = None
+) -> dict:
     """What a run comes to: the test, used here for the first time unless the recipe watches it, and the held-out images."""
-    final = evaluate(network, test, solver=recipe.evaluation)
+    final = evaluate(network, test, solver=recipe.evaluation, processes=processes)
     result: dict[str, Any] = {"test_accuracy": final.accuracy, "test_loss": final.loss, "test_images": len(test)}
     result |= {"residual_worst": final.residual, "steps_mean": final.steps, "unconverged_images": final.unconverged}
     if held is not None:
-        judged = evaluate(network, held, solver=recipe.evaluation)
+        judged = evaluate(network, held, solver=recipe.evaluation, processes=processes)
         result |= {"validation_accuracy": judged.accuracy, "validation_loss": judged.loss}
     return result
 

@@ -16,13 +16,16 @@ from .. import gradients, solvers
 from .._checks import check_choice, nearest
 from ..architectures import ARCHITECTURES, NORMS
 from ..gradients import JFB, Unrolled
+from ..normalisation import POLICIES
 from .batches import Augmentation
 from .data import DATASETS
 from .options import (
+    as_number,
     call,
     count,
     fraction,
     number,
+    number_or_none,
     one_of,
     option,
     parse,
@@ -30,7 +33,6 @@ from .options import (
     read_integer,
     read_text,
     switch,
-    unchecked,
 )
 
 __all__ = ["OWN", "RULES", "SCALES", "SOLVERS", "Recipe", "parse", "recipe"]
@@ -47,6 +49,7 @@ GIVES_WAY = frozenset({"images", "held_out", "batch", "reestimate"})
 
 
 def _augments(name: str, value: Any) -> Any:
+    value = value if isinstance(value, str) else as_number(name, value)
     # an Augmentation checks its settings when it is made
     return getattr(Augmentation(**{name: value}), name)
 
@@ -72,7 +75,9 @@ class Recipe:
     dropout: bool = switch(True, "dropout in Q and S")
     norm: str = one_of("fixed-point", f"its policy, or what stands in for it: {', '.join(NORMS)}", NORMS)
     explicit: bool = switch(False, "the explicit twin")
-    gamma: float | None = number(None, "the factor in R that damps u; by default the network's own", check=unchecked)
+    gamma: float | None = number(
+        None, "the factor in R that damps u; by default the network's own", check=number_or_none
+    )
     rule: Callable = call(JFB(), "the backward rule, as in Python: JFB, 'NeumannSeries(terms=6)', …", RULES)
     solver: Callable | None = call(
         None, "the forward solver, as in Python; by default the network's own", SOLVERS, optional=True
@@ -122,6 +127,8 @@ class Recipe:
     seed: int = count(0, "of weights, orders, augmentation and dropout")
 
     def __post_init__(self) -> None:
+        if not isinstance(self.dataset, str) or not self.dataset:
+            raise TypeError(f"dataset must be a name, got {self.dataset!r}; digits needs no download")
         if not self.network:
             # the way around `frozen`, open to __post_init__
             object.__setattr__(self, "network", _network_of(self.dataset))
@@ -177,8 +184,14 @@ class Recipe:
         """The recipe with some fields changed; ValueError offers the nearest name for an unknown one."""
         for name in changes:
             check_choice("field", name, [f.name for f in fields(self)])
+        changed = dataclasses.replace(self, **changes)
+        # without batch normalisation the field keeps its default, which here was asked for
+        if not changed.batch_norm and changes.get("norm") in POLICIES:
+            raise ValueError(
+                f"norm={changed.norm!r} is about the batch normalisation that batch_norm=False leaves out; leave one of them out"
+            )
         # what a caller sets is no proposal any more; dataclasses.replace copies fields only
-        return dataclasses.replace(self, **changes)._proposing(frozenset(self.proposals) - changes.keys())
+        return changed._proposing(frozenset(self.proposals) - changes.keys())
 
     def give_way(self, **settings: int) -> Recipe:
         """The recipe with proposals lowered to fit a data set; what was proposed remains so."""
@@ -193,7 +206,8 @@ class Recipe:
             gave_way: the proposals that it lowered, as they were.
         """
         own = self.to_json()
-        asked = {**config, **gave_way}
+        # nothing else gives way, whatever a file says
+        asked = {**config, **{name: value for name, value in gave_way.items() if name in GIVES_WAY}}
         return [
             name
             for name in {**own, **config}

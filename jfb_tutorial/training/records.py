@@ -1,7 +1,8 @@
 """Records: what a run was, on what it was made, and what came out, in one JSON file that the book reads.
 
 A record has the keys `config` (the recipe), `seed`, `commit`, `training_version` (1 where it is missing), `versions`, `device`,
-`date`, `epochs` (a list, one object an epoch) and `result` (with `test_accuracy` in [0, 1]).
+`date`, `epochs` (a list, one object an epoch) and `result` (with `test_accuracy` in [0, 1]). A run in a folder adds `model`, the
+digest of its checkpoint, see `checkpoints.digest`; older records lack it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pathlib import Path
 
 import torch
 
-from .checkpoints import write
+from .files import write
+from .forms import COUNT, NUMBER, OBJECT, TEXT, check_form, or_null, read_json
 from .recipes import Recipe
 
 __all__ = ["TRAINING_VERSION", "Record", "device_name", "provenance", "read", "save"]
@@ -31,8 +33,20 @@ TRAINING_VERSION = 1
 A change that alters rounding alone is none. `tests/test_training_version.py` trains with the code as it is and compares the
 losses with those that this version gave.
 """
-# without training_version, which the oldest records lack
-KEYS = ("config", "seed", "commit", "versions", "device", "date", "epochs", "result")
+FORM = {
+    "config": OBJECT,
+    "seed": COUNT,
+    "commit": TEXT,
+    "training_version?": COUNT,  # the oldest records lack it
+    "versions": {"*": or_null(TEXT)},
+    "device": TEXT,
+    "date": TEXT,
+    "gave_way?": {"*": COUNT},
+    "model?": TEXT,
+    "epochs": [{"epoch?": COUNT, "loss?": or_null(NUMBER), "accuracy?": or_null(NUMBER)}],
+    "result": {"test_accuracy?": or_null(NUMBER)},
+}
+KEYS = tuple(key for key in FORM if not key.endswith("?"))
 
 
 class Record(dict):
@@ -143,16 +157,15 @@ def read(path: Path | str) -> Record:
     """
     path = Path(path)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"there is no record {path}; python -m jfb_tutorial train DATASET --out DIR leaves DIR/record.json"
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"the record {path} is not readable ({error}); take another copy of it") from None
+    except ValueError as error:
+        raise ValueError(f"the record {error}") from None
     missing = [key for key in KEYS if key not in record] if isinstance(record, dict) else list(KEYS)
     if missing:
         raise ValueError(f"{path} is not a record: it lacks {', '.join(missing)}")
-    if not isinstance(record["epochs"], list) or not isinstance(record["result"], dict):
-        raise ValueError(f"{path} is not a record: epochs must be a list and result an object")
+    check_form(path, record, FORM)
     return Record(record)
