@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
@@ -51,6 +53,27 @@ def register() -> None:
         backend_registration._setup_privateuseone_for_python_backend(NAME, _Module())
     except AttributeError as error:
         raise Missing(f"torch {torch.__version__} has no Python backends: {error}") from error
+    _register_autocast()
+
+
+LIBRARIES: list[torch.library.Library] = []  # what they have registered ends with them
+
+
+def _register_autocast() -> None:
+    """Autocast on the device: these operations in 16 bits, all others as they are."""
+    everything, some = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
+    LIBRARIES.extend((everything, some))
+    everything.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+    for name in ("conv2d", "linear", "matmul", "mm", "addmm", "bmm"):
+        some.impl(
+            name, partial(_in_16_bits, getattr(torch, name, None) or getattr(functional, name)), "AutocastPrivateUse1"
+        )
+
+
+def _in_16_bits(operation, *args, **kwargs):
+    dtype = torch.get_autocast_dtype(NAME)
+    with torch.autocast(NAME, enabled=False):
+        return operation(*tree_map_only(Tensor, lambda x: x.to(dtype), args), **kwargs)
 
 
 class _Module(getattr(backend_registration, "_DummyBackendModule", object)):  # type: ignore[misc]
@@ -82,7 +105,7 @@ class FakeTensor(Tensor):
     def __torch_function__(cls, function, types, args=(), kwargs=None):
         with torch._C.DisableTorchFunctionSubclass():
             result = function(*args, **(kwargs or {}))
-        if function is Tensor.data.__set__:  # type: ignore[attr-defined]
+        if function == Tensor.data.__set__:  # type: ignore[attr-defined]
             # in C++ the two tensors now share what they hold; here it is an attribute
             args[0].held = args[1].held
         return result
@@ -194,9 +217,7 @@ def _has_mask(indices) -> bool:
 def _refuse_mixture(function, tensors: list[Tensor]) -> None:
     """As CUDA does: a number of the CPU may stand beside tensors of the device, and nothing else."""
     if any(not isinstance(x, FakeTensor) and x.ndim for x in tensors):
-        raise RuntimeError(
-            f"{function} expects all tensors on the same device, got {[str(x.device) for x in tensors]}"
-        )
+        raise RuntimeError(f"{function} expects all tensors on the same device, got {[str(x.device) for x in tensors]}")
 
 
 def _place() -> str:
