@@ -11,7 +11,7 @@ Registering the device is for the whole process and cannot be undone; `DEVICE` c
 
 from __future__ import annotations
 
-import traceback
+import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -140,6 +140,7 @@ class Accelerator(TorchDispatchMode):
         register()
         self.waits: Counter[str] = Counter()
         self.places: Counter[str] = Counter()
+        self.counting = True
 
     def __enter__(self):
         # torch.tensor(…, device=…) is then made on the CPU and moved here, where else it would look for a device in C++
@@ -152,8 +153,14 @@ class Accelerator(TorchDispatchMode):
         return super().__exit__(*error)
 
     def clear(self) -> None:
+        """Count from here."""
         self.waits.clear()
         self.places.clear()
+        self.counting = True
+
+    def pause(self) -> None:
+        """Count no further, until `clear`."""
+        self.counting = False
 
     @property
     def reads(self) -> int:
@@ -201,7 +208,7 @@ class Accelerator(TorchDispatchMode):
             wait = "download" if asked == "cpu" else "upload"
         elif name == "copy_" and args[0].device != args[1].device:
             wait = "download" if isinstance(args[1], FakeTensor) else "upload"
-        if wait:
+        if wait and self.counting:
             self.waits[wait] += 1
             self.places[f"{_place()} {wait}"] += 1
 
@@ -222,7 +229,7 @@ def _refuse_mixture(function, tensors: list[Tensor]) -> None:
 
 def _place() -> str:
     """The innermost line of the package that is under way."""
-    for frame in reversed(traceback.extract_stack()):
-        if "/jfb_tutorial/" in frame.filename:
-            return f"{Path(frame.filename).relative_to(ROOT)}:{frame.lineno}"
-    return "elsewhere"
+    frame = sys._getframe()
+    while frame and "/jfb_tutorial/" not in frame.f_code.co_filename:
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).relative_to(ROOT)}:{frame.f_lineno}" if frame else "elsewhere"
