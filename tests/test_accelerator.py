@@ -89,12 +89,8 @@ def test_the_device_refuses_what_a_gpu_refuses(accelerator):
         x + torch.ones(3)
     with pytest.raises(RuntimeError, match="numpy"):
         x.numpy()
-    with pytest.raises(RuntimeError, match="no Accelerator is open"):
-        accelerator.__exit__(None, None, None)
-        try:
-            x + 1
-        finally:
-            accelerator.__enter__()
+    with torch.utils._python_dispatch._disable_current_modes(), pytest.raises(RuntimeError, match="is open"):
+        x + 1
 
 
 def test_the_device_counts_what_a_gpu_waits_for(accelerator):
@@ -178,11 +174,12 @@ def some_images(channels: int, side: int, count: int = 20) -> tuple[torch.Tensor
     ) % 10
 
 
-FEW = FixedPointIteration(1e-3, 3)
+FEW = FixedPointIteration(1e-3, 2)
+QUICK = {"solver": FEW, "evaluation": FEW, "batch": 10, "reestimate": 0}
 SMALL = {"epochs": 1, "images": 10, "batch": 5, "held_out": 0, "reestimate": 10, "probe": 0}
 AUGMENTED = {"flip": "alternate", "crop": 2, "cutout": 3, "erase": 0.9}
 TRAININGS = {
-    **{name: {"network": name, "solver": FEW, "evaluation": FEW} for name in ARCHITECTURES},
+    **{name: {"network": name, **QUICK} for name in ARCHITECTURES},
     "explicit": {"explicit": True},
     "every step": {"norm": "every-step"},
     "last step": {"norm": "last-step"},
@@ -191,7 +188,7 @@ TRAININGS = {
     "reflected": {"fill": "reflect", **AUGMENTED},
     "in the mean colour": {"fill": "mean", **AUGMENTED, "flip": "random"},
     "averaged": {"average": 0.9, "epochs": 3},
-    "muon": {"network": "fast_cifar10", "optimiser": "muon", "channels_last": True, "solver": FEW, "evaluation": FEW},
+    "muon": {"network": "fast_cifar10", "optimiser": "muon", "channels_last": True, **QUICK},
     "watched": {"watch_test": True, "held_out": 10, "probe": 1},
     "Broyden": {"solver": Broyden(1e-3, 20), "evaluation": Anderson(1e-3, 20)},
     "bfloat16": {"precision": "bfloat16", "solver": FixedPointIteration(1e-1, 9, relative=True)},
@@ -218,11 +215,10 @@ def counted_steps(monkeypatch, accelerator):
 @pytest.mark.parametrize("name", TRAININGS)
 def test_training_gives_the_run_of_the_cpu_and_reads_once_a_check(accelerator, counted_steps, name):
     plan = recipe("noise", "smoke", **{"network": "digits", **SMALL, **TRAININGS[name]})
-    # as small as the network takes them
     own = ARCHITECTURES[plan.network]
-    images = some_images(len(own.mean), own.smallest)
+    images = some_images(len(own.mean), max(8, own.smallest))
     run = train(plan, data=(images, images), device=NAME)
-    assert len(counted_steps) == 2 * plan.epochs
+    assert len(counted_steps) == plan.epochs * 10 // plan.batch
     assert all(reads == checks and not uploads for reads, checks, uploads in counted_steps), counted_steps
     if name == "bfloat16":  # what autocast computes in 16 bits is another list on the CPU
         assert run.record["epochs"][0]["steps_mean"] < 9
