@@ -69,7 +69,7 @@ def test_gradcheck_of_a_rule(gpu, rule):
         moves = not isinstance(rule, JFB | UnrolledPhantom | Unrolled)
         return rule(T, TIGHT(T, start).u if moves else start)
 
-    assert torch.autograd.gradcheck(value, W.requires_grad_(), atol=1e-7)
+    assert torch.autograd.gradcheck(value, W.requires_grad_(), atol=1e-7, nondet_tol=1e-10)
 
 
 @cuda
@@ -127,14 +127,17 @@ def test_a_run_in_bfloat16(gpu, channels_last):
 @cuda
 def test_channels_last_is_a_layout_and_no_other_network(gpu):
     d = digits(8).images.to(gpu).double() / 255
-    plain, model = network(gpu), network(gpu).to(memory_format=torch.channels_last)
+    plain, model = (network(gpu).eval() for _ in range(2))  # where nothing is dropped at random
+    model.to(memory_format=torch.channels_last)
     with torch.no_grad():
         torch.testing.assert_close(model(d.contiguous(memory_format=torch.channels_last)), plain(d))
 
 
 @cuda
+@pytest.mark.filterwarnings("ignore")  # the compiler's own, which differ from GPU to GPU
 def test_a_compiled_T_is_the_same_T(gpu):
-    plain, compiled = (network(gpu, gradient=rule) for rule in 2 * (NeumannSeries(3),))
+    plain, compiled = (network(gpu, gradient=NeumannSeries(3)).eval() for _ in range(2))
+    torch.compiler.reset()
     compiled.R.compile()
     d, labels = digits(8).images.to(gpu).double() / 255, digits(8).labels.to(gpu)
     for model in (plain, compiled):
@@ -149,7 +152,7 @@ def test_a_batch_that_is_too_large_says_which_one_fits(gpu):
         pytest.skip("the CPU has no limit of its own")
     torch.cuda.empty_cache()
     # a part of the memory that the weights and a few images fit into, and a batch does not
-    torch.cuda.set_per_process_memory_fraction(3e8 / torch.cuda.get_device_properties(gpu).total_memory)
+    torch.cuda.set_per_process_memory_fraction(1e9 / torch.cuda.get_device_properties(gpu).total_memory)
     images = torch.zeros(2000, 3, 32, 32, dtype=torch.uint8), torch.arange(2000) % 10
     plan = recipe("grey", "smoke", network="fast_cifar10", images=1990, batch=1990, held_out=0, probe=0, reestimate=0)
     try:
