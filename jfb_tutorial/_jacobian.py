@@ -91,7 +91,18 @@ def buffers_kept(T):
         yield
     finally:
         with torch.no_grad():
-            for name, buffer in buffers.items():
-                # a buffer that has not changed keeps its version, which graphs recorded meanwhile rely on
-                if not torch.equal(buffer, saved[name]):
+            # a buffer that has not changed keeps its version, which graphs recorded meanwhile rely on
+            changed = [_differ(buffer, saved[name]) for name, buffer in buffers.items()]
+            for (name, buffer), restore in zip(buffers.items(), _read(changed), strict=True):
+                if restore:
                     buffer.data = saved[name]
+
+
+def _differ(x: Tensor, y: Tensor) -> Tensor:
+    """Whether they differ, a bool on their device; a version does not tell, since batch normalisation writes without one."""
+    return (x != y).any() if x.shape == y.shape else torch.ones((), dtype=torch.bool, device=x.device)
+
+
+def _read(flags: list[Tensor]) -> list[bool]:
+    """All at once: torch.equal would wait for the device each time."""
+    return torch.stack([flag.to(flags[0].device) for flag in flags]).tolist() if flags else []

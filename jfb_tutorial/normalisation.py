@@ -94,12 +94,12 @@ class Rescaling:
         if not R.training:
             return
         stretch = self.stretch(R, u0, q)
-        if stretch > self.gamma:
-            factor = (self.gamma / stretch) ** (1 / len(R.blocks))
-            for module in R.modules():
-                if isinstance(module, nn.Conv2d):
-                    for parameter in module.parameters(recurse=False):  # its weight and its bias
-                        parameter.mul_(factor)
+        # a factor of 1 and no branch, which would wait for the GPU
+        factor = torch.where(stretch > self.gamma, (self.gamma / stretch) ** (1 / len(R.blocks)), 1.0)
+        for module in R.modules():
+            if isinstance(module, nn.Conv2d):
+                for parameter in module.parameters(recurse=False):  # its weight and its bias
+                    parameter.mul_(factor)
 
     @staticmethod
     def stretch(R: nn.Module, u: Tensor, q: Tensor) -> Tensor:

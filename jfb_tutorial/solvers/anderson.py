@@ -98,5 +98,6 @@ class _History:
         diagonal = gram.diagonal(dim1=1, dim2=2)  # a view: what is added to it is added to gram
         # `tiny` keeps the matrix of a sample that no longer moves, all zeros, from being singular: its γ is then 0
         diagonal += diagonal.mean(dim=1, keepdim=True) * self.regularization + torch.finfo(gram.dtype).tiny
-        gamma = torch.linalg.solve(gram, F @ self.f[:, :, None])
+        # solve_ex, since solve reads from the device whether a matrix is singular; what a sample has then shows in its residual
+        gamma, _ = torch.linalg.solve_ex(gram, F @ self.f[:, :, None])
         return self.v - (gamma.mT @ V)[:, 0]

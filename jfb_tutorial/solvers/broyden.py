@@ -70,7 +70,8 @@ class Broyden(FixedPointIteration):
                     B.restart()
                 s = -B.update(s, f - f_old, f)
                 astray = progress.astray(f)
-                if astray.any():
+                # on a GPU to look whether any is takes longer than to do it for none
+                if astray.device.type != "cpu" or astray.any():
                     B.restart_samples(astray)
                     s = torch.where(astray, f, s)  # −B f with B = −I again
             f_old = f

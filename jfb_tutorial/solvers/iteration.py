@@ -140,7 +140,6 @@ class Monitor:
         self.step = 0
         self.residuals: list[Tensor] = []
         self.sizes: list[Tensor] = []  # ‖T(u)‖₂ at each check, where the tolerance is relative to it
-        self.checked_at: list[int] = []
         self.best = _Best() if keep_best else None
         self.all_converged = False
 
@@ -158,7 +157,6 @@ class Monitor:
             self.sizes.append(size)
             excess, tol = residual - tol * size, 0.0
         self.residuals.append(residual)
-        self.checked_at.append(self.step)
         # the one read of the device; max() hands on NaN and inf. Which samples met the tolerance is asked once, at the end
         worst = excess.max().item() if len(excess) else 0.0
         if not math.isfinite(worst):
@@ -174,10 +172,11 @@ class Monitor:
         """What the loop found, with v = T(u) of the last evaluation."""
         residuals = torch.stack(self.residuals)
         met = residuals <= (self.solver.tol * torch.stack(self.sizes) if self.sizes else self.solver.tol)
-        evaluations = torch.tensor(self.checked_at, device=v.device)
         # argmax takes the first of equals, and no bool; of a sample that never met the tolerance it is 0: see `steps`
-        first = evaluations[met.to(torch.int8).argmax(dim=0)]
-        steps = torch.where(met.any(dim=0), first, evaluations[-1])
+        check = met.to(torch.int8).argmax(dim=0) + 1
+        # the last check may come early, at max_steps; computed there, since a list of numbers would be copied to the device
+        first = (check * (self.solver.check_every or self.step)).clamp(max=self.step)
+        steps = torch.where(met.any(dim=0), first, self.step)
         u, residual = v, self.residuals[-1]
         if self.best is not None and self.best.seen_at == len(self.residuals):  # the last check was not met by all
             u, residual = self.best.unless(met[-1], v, residual)

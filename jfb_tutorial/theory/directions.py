@@ -58,8 +58,8 @@ class DescentCheck:
 def descent_check(network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Loss) -> DescentCheck:
     """Measure the hypotheses and the conclusion of JFB Theorem 3.1 for one sample.
 
-    Works on a copy of the network in float64 and eval mode, with the fixed point solved to 1e-12 and dense Jacobians: memory is
-    that of latent × parameters numbers.
+    Works on a copy of the network on the CPU, in float64 and eval mode, with the fixed point solved to 1e-12 and dense Jacobians:
+    memory is that of latent × parameters numbers.
 
     Args:
         network: its own solver and rule play no part. Frozen parameters count like the others.

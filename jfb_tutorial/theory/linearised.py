@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Linearised:
-    """One sample of a network at its fixed point, in float64 and eval mode, with every Jacobian as a dense matrix.
+    """One sample of a network at its fixed point, on the CPU, in float64 and eval mode, with every Jacobian as a dense matrix.
 
     In the layout of JFB Appendix A, the transpose of PyTorch's: a column for each output. n unknowns, c inferences.
 
@@ -49,8 +50,8 @@ class Linearised:
             shape = tuple(d.shape) if isinstance(d, Tensor) else type(d).__name__
             raise ValueError(f"d must have batch size 1, got {shape}: the theorem is about one sample; pass d[:1]")
         # a copy, so that the caller's keeps its dtype, its mode and its gradients
-        network = copy.deepcopy(network).double().eval()
-        d, y = (x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in (d, y))
+        network = _on_the_cpu(copy.deepcopy(network)).eval()
+        d, y = (_on_the_cpu(x) if isinstance(x, Tensor) else x for x in (d, y))
         self._parameters = list(network.parameters())
         # parameters are told apart by identity: == compares their numbers
         in_S = _identities(network.S)
@@ -77,7 +78,7 @@ class Linearised:
             # a leaf of its own, so that ∂ℓ/∂y is had without S
             output = prediction.detach().requires_grad_()
             # a loss that is a module may have numbers of its own, such as class weights, in float32
-            value = (copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else loss)(output, y)
+            value = (_on_the_cpu(copy.deepcopy(loss)) if isinstance(loss, nn.Module) else loss)(output, y)
             if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
                 what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
                 raise ValueError(f"loss must return a scalar tensor with a graph, got {what}; reduce it by mean or sum")
@@ -128,6 +129,11 @@ def _derivative(v: Tensor, inputs: Sequence[Tensor]) -> Tensor:
     """dv/d(inputs), `(inputs, v.numel())`."""
     # a backward pass for each output; dim=1 makes it a column, as in JFB's layout
     return torch.stack([_grad(v, inputs, row.reshape(v.shape)) for row in torch.eye(v.numel(), dtype=v.dtype)], dim=1)
+
+
+def _on_the_cpu(x: Any) -> Any:
+    """A tensor or a module there, what is floating point in float64: dense matrices of many sizes gain nothing by a GPU."""
+    return x.to("cpu", torch.float64) if isinstance(x, nn.Module) or x.is_floating_point() else x.cpu()
 
 
 def _identities(part) -> set[int]:

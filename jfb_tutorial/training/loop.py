@@ -239,7 +239,7 @@ class _Training:
             rate = self._steps(epoch, meter)
             row = {"epoch": epoch + 1, "lr": rate, **meter.row(self.processes.add_up, self.processes.take_largest)}
         # one read of the device an epoch; the loss of the last step is that of the weights before it
-        if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
+        if not torch.stack([parameter.isfinite().all() for parameter in self.network.parameters()]).all():
             raise FloatingPointError(f"after the last batch of epoch {epoch + 1} the weights are not finite; {REMEDY}")
         row["products"] = count.products
         row["adjoint_residual"] = max(count.residuals, default=None)

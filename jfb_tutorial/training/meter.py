@@ -76,7 +76,7 @@ class Meter:
         # in one order in all processes; all numbers in one vector, so that they are sent and read once
         keys = sorted(self.sums)
         sums = torch.stack([torch.stack(self.sums[key]).sum() for key in keys])
-        *sums, samples = add_up(torch.cat([sums, sums.new_tensor([self.samples])])).tolist()
+        *sums, samples = add_up(torch.cat([sums, sums.new_full((1,), self.samples)])).tolist()
         row = {key: value / samples for key, value in zip(keys, sums, strict=True)}
         if keys := sorted(self.maxima):
             largest = take_largest(torch.stack([torch.stack(self.maxima[key]).max() for key in keys])).tolist()
