@@ -5,7 +5,7 @@ import re
 import time
 
 import pytest
-from conftest import BOOK, CHAPTERS, NOTEBOOKS, ROOT, grave_violations, match, pages
+from conftest import BOOK, NOTEBOOKS, ROOT, grave_violations, match, pages
 
 from jfb_tutorial.pages import explorers
 
