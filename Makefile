@@ -21,6 +21,9 @@ JOBS ?= 2
 BIN := .venv/bin
 PEERS = $(BIN)/python -m pip install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[dev,peers]'
 NOTEBOOKS := $(wildcard book/*.ipynb)
+# the files that take longest come first, so that no process waits at the end for another's long file
+LONGEST := tests/test_site.py tests/test_training.py $(NOTEBOOKS)
+TESTS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/test_*.py))
 
 .PHONY: book test notebooks records timings benchmarks lab serve lint clean
 
@@ -29,7 +32,8 @@ book: .venv/ready
 	@echo "The book is at book/_build/html/index.html"
 
 test: book
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(NBVAL) --nbval-current-env -n $(JOBS) --dist loadfile tests $(NOTEBOOKS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(NBVAL) --nbval-current-env -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+	    $(TESTS)
 
 notebooks: .venv/ready
 	$(BIN)/python book/_ext/execute.py
@@ -71,5 +75,5 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile $(CONSTRAINTS:%=--constraint %) --editable '.[dev]'
 	@touch $@
