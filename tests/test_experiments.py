@@ -15,6 +15,7 @@ from jfb_tutorial.pages.live import Panel
 from jfb_tutorial.training import checkpoints, data, experiments, records
 from jfb_tutorial.training.evaluation import evaluate
 from jfb_tutorial.training.experiments import Experiment, at_scale, missing, read_suites, reproduce
+from jfb_tutorial.training.locks import hold
 from jfb_tutorial.training.recipes import recipe
 
 sys.path.insert(0, str(BOOK / "_ext"))
@@ -86,10 +87,16 @@ def test_a_suite_keeps_the_trained_network_it_is_asked_to_keep(tiny, tmp_path, m
     assert found.accuracy == records.read(tmp_path / "digits-jfb-smoke-0.json")["result"]["test_accuracy"]
     assert (tmp_path / "kept.json").read_text() == (tmp_path / "digits-jfb-smoke-0.json").read_text()
     assert not list(missing(suite, tmp_path))
+    kept = (tmp_path / "kept.safetensors").read_bytes()
+    (tmp_path / "kept.safetensors").write_bytes(kept[:-9])
+    assert [(seed, why) for _, seed, why in missing(suite, tmp_path)] == [(0, "its trained network is damaged")]
+    checkpoints.save_network(tmp_path / "kept.safetensors", network, plan)
+    assert [(seed, why) for _, seed, why in missing(suite, tmp_path)] == [(0, "its trained network is of another run")]
     (tmp_path / "kept.safetensors").unlink()
     assert [(seed, why) for _, seed, why in missing(suite, tmp_path)] == [(0, "its trained network is not there")]
     reproduce(suite, tmp_path)
     assert (tmp_path / "kept.safetensors").is_file()
+    assert (tmp_path / "kept.safetensors").read_bytes() != kept[:-9]
 
 
 def test_without_a_gpu_the_runs_for_a_gpu_are_not_begun(tiny, tmp_path, monkeypatch):
@@ -116,6 +123,47 @@ def test_a_killed_reproduction_goes_on(tiny, tmp_path):
     reproduce(tiny, tmp_path)
     assert len(list(tmp_path.glob("*.json"))) == 3
     assert not (tmp_path / ".runs").exists()
+
+
+@pytest.mark.parametrize("name", ["state.json", "record.json"])
+@pytest.mark.parametrize("content", ["[]", "null", '{"recipe": 3}', '{"config": {}, "rows": 1}', "", "\x00"])
+def test_what_is_odd_under_way_is_begun_anew(tiny, tmp_path, monkeypatch, name, content):
+    begun = []
+    for label in ("jfb-smoke-0", "twin-smoke-0"):
+        (tmp_path / ".runs" / f"digits-{label}").mkdir(parents=True)
+        (tmp_path / ".runs" / f"digits-{label}" / name).write_text(content)
+
+    def fail(wanted, under_way, **_):
+        begun.append((under_way.name, under_way.exists()))
+        raise RuntimeError("not tried here")
+
+    monkeypatch.setattr(experiments, "train", fail)
+    with pytest.raises(RuntimeError, match="3 of 3 runs failed"):
+        reproduce(tiny, tmp_path)
+    assert begun == [(f"digits-{label}", False) for label in ("jfb-smoke-0", "jfb-smoke-1", "twin-smoke-0")]
+
+
+def test_a_run_that_another_process_makes_is_left_to_it(tiny, tmp_path):
+    under_way = tmp_path / ".runs" / "digits-jfb-smoke-0"
+    under_way.mkdir(parents=True)
+    with hold(under_way), pytest.raises(FileExistsError, match="another run is at work"):
+        reproduce(tiny, tmp_path)
+    assert under_way.is_dir()
+
+
+def test_reproduce_is_one_process(tiny, tmp_path, monkeypatch):
+    for name, text in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, text)
+    with pytest.raises(ValueError, match="reproduce trains in one process, and WORLD_SIZE is 2"):
+        reproduce(tiny, tmp_path)
+
+
+def test_the_list_is_of_the_experiments_that_are_asked_for(listed, tmp_path, capsys):
+    command = ["reproduce", "digits", "--runs", str(listed), "--out", str(tmp_path), "--list", "--only"]
+    assert main([*command, "twin"]) == 0
+    assert capsys.readouterr().out == "digits-twin-smoke-0.json: there is no record\n"
+    assert main([*command, "twni"]) == 1
+    assert "did you mean 'twin'" in capsys.readouterr().err
 
 
 def test_too_little_memory_is_no_failure_of_the_run(tiny, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 from dataclasses import fields
 
+import numpy as np
 import pytest
 
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, NeumannSeries, UnrolledPhantom
@@ -87,6 +88,15 @@ def test_parsing():
         ({"compile": 1}, TypeError, "compile must be True or False"),
         ({"network": "resnet"}, ValueError, "network must be one of"),
         ({"flip": "up"}, ValueError, "flip must be one of"),
+        ({"label_smoothing": "much"}, TypeError, "label_smoothing must be a number, got 'much'"),
+        ({"average": True}, TypeError, "average must be a number"),
+        ({"gamma": "half"}, TypeError, "gamma must be a number"),
+        ({"erase": [0.5]}, TypeError, "erase must be a number"),
+        (
+            {"batch_norm": False, "norm": "fixed-point"},
+            ValueError,
+            "norm='fixed-point' is about the batch normalisation",
+        ),
     ],
 )
 def test_bad_settings_are_refused(changes, error, message):
@@ -103,3 +113,41 @@ def test_unknown_names_are_answered_with_the_nearest():
     with pytest.raises(ValueError, match="unknown fields: depth"):
         Recipe.from_json({"dataset": "digits", "depth": 3})
     assert FixedPointIteration in SOLVERS.values()
+
+
+NUMBERS = {
+    "epochs": np.int64(3),
+    "seed": np.uint8(1),
+    "batch": np.int32(20),
+    "crop": np.int64(1),
+    "lr": np.float32(0.5),
+    "gamma": np.float16(0.25),
+    "average": np.float64(0.5),
+    "weight_decay": np.float32(0.125),
+    "label_smoothing": np.float64(0.1),
+    "erase": np.float32(0.5),
+}
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    made = recipe("digits", "smoke", **NUMBERS)
+    for name, value in NUMBERS.items():
+        assert type(getattr(made, name)) in (int, float), name
+        assert getattr(made, name) == value
+    assert Recipe.from_json(json.loads(json.dumps(made.to_json()))) == made
+
+
+def test_a_solver_that_could_not_be_read_again_is_refused():
+    odd = FixedPointIteration()
+    object.__setattr__(odd, "tol", np.float64(1e-3))  # a solver of the package would store a plain number
+    with pytest.raises(TypeError, match=r"solver cannot be written down and read again: .*np.float64"):
+        recipe("digits", solver=odd)
+    with pytest.raises(TypeError, match="dataset must be a name, got None"):
+        Recipe.from_json({"dataset": None})
+
+
+def test_the_default_norm_passes_where_it_was_not_asked_for():
+    made = recipe("digits", batch_norm=False)
+    assert made.norm == "fixed-point"
+    assert made.replace(seed=3).norm == "fixed-point"
+    assert Recipe.from_json(made.to_json()) == made
