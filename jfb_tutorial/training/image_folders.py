@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from torch import Tensor
 
 from .listing import Listing, shown
@@ -98,7 +98,7 @@ class _RangeError(Exception):
     """An image whose numbers do not say, or not to Pillow, what is black and what is white."""
 
 
-def _check_levels(image: Image.Image) -> None:
+def _check_levels(image: ImageFile.ImageFile) -> None:
     """Refuse what Pillow opens as if it were something else; `image` is as it was opened, not loaded."""
     # a PNG or PPM has 16 bits at most, and Pillow spreads a PPM's over them
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
