@@ -2,7 +2,8 @@
 
 The data root is `$JFB_DATA`, or else a folder in the user's cache. A set `NAME` is looked for there in two forms: as the files of
 torchvision's MNIST, SVHN or CIFAR10, and as an image folder `NAME/{train,test}/<class>/*`. `digits` needs neither: scikit-learn
-brings 1,797 handwritten digits of 8×8 pixels along (Alpaydin and Kaynak 1998).
+brings 1,797 handwritten digits of 8×8 pixels along (Alpaydin and Kaynak 1998). Where a set is there as files, or built in, a folder
+of its name is not read, and a line says so.
 
 An image folder of your own, say of shells:
 

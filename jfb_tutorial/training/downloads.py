@@ -197,8 +197,7 @@ def _transfer(url: str, part: Path, size: int | None) -> None:
 def _copy(response: BinaryIO, file: BinaryIO, bar: tqdm, most: int) -> None:
     """Copy to the end; OSError where that is not at the bar's, or beyond `most` bytes."""
     done = bar.n
-    # one byte more than there may be tells a file that is too long, and a disk is not filled by it
-    while chunk := response.read(max(1, min(CHUNK, most - done + 1))):
+    while chunk := response.read(CHUNK):
         done += len(chunk)
         if done > most:
             # what has come is of another file

@@ -1,7 +1,8 @@
 """Image folders `<class>/*`, read into one tensor: what a file may be, and what happens to it on the way to eight bits.
 
 Files of any size become squares where a side is asked for. 16-bit images are scaled to 8 bits; what has no range of its own
-(32-bit integers, floating point) is refused. Transparent images are laid on white. The rotation that a camera noted is applied.
+(32-bit integers, floating point, signed numbers) is refused, and so is what Pillow would read otherwise than the file means.
+Transparent images are laid on white. The rotation that a camera noted is applied. Of several pictures in a file the first is read.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from torch import Tensor
 
-from .listing import Listing, list_images, shown
+from .listing import Listing, shown
 
-__all__ = ["list_images", "read_images"]
+__all__ = ["read_images"]
 
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 # with a small a: colours that are multiplied by their opacity already
@@ -97,7 +98,7 @@ class _RangeError(Exception):
     """An image whose numbers do not say, or not to Pillow, what is black and what is white."""
 
 
-def _check_levels(image: Image.Image) -> None:
+def _check_levels(image: ImageFile.ImageFile) -> None:
     """Refuse what Pillow opens as if it were something else; `image` is as it was opened, not loaded."""
     # a PNG or PPM has 16 bits at most, and Pillow spreads a PPM's over them
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
