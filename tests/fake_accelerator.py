@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -111,7 +112,7 @@ class FakeTensor(Tensor):
         return result
 
     @classmethod
-    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):  # type: ignore[override]
         if function is torch.ops.aten._has_compatible_shallow_copy_type.default:
             return True  # asked by `x.data = y`, within the accelerator too
         raise RuntimeError(f"{function} on the device while no Accelerator is open")
@@ -231,7 +232,7 @@ def _refuse_mixture(function, tensors: list[Tensor]) -> None:
 
 def _place() -> str:
     """The innermost line of the package that is under way."""
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame and "/jfb_tutorial/" not in frame.f_code.co_filename:
         frame = frame.f_back
     return f"{Path(frame.f_code.co_filename).relative_to(ROOT)}:{frame.f_lineno}" if frame else "elsewhere"

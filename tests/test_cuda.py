@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 from conftest import refuse_skip
+from problems import Layer
 from torch.nn import functional as F
 
 from jfb_tutorial.architectures import build
@@ -94,20 +95,15 @@ def test_what_is_measured_is_what_the_cpu_measures(gpu):
     seen, expected_seen = inspect(network(gpu), images, steps=5), inspect(network("cpu"), images, steps=5)
     torch.testing.assert_close(seen.residuals, expected_seen.residuals)
     torch.manual_seed(0)
-    model = ImplicitNetwork(torch.nn.Linear(3, 5), Cell(5, 5), torch.nn.Linear(5, 2)).double()
+    cell = Layer(5)
+    cell.scale = 0.3
+    model = ImplicitNetwork(torch.nn.Linear(3, 5), cell, torch.nn.Linear(5, 2)).double()
     sample, target = torch.ones(1, 3, dtype=torch.float64), torch.tensor([1])
     checked = descent_check(model, sample, target, F.cross_entropy)
     factor = contraction_factor(model.operator(sample), model.solve(sample).u)
     model, sample, target = model.to(gpu), sample.to(gpu), target.to(gpu)
     assert repr(descent_check(model, sample, target, F.cross_entropy)) == repr(checked)
     assert contraction_factor(model.operator(sample), model.solve(sample).u) == pytest.approx(factor)
-
-
-class Cell(torch.nn.Linear):
-    """R(u, q) = 0.3 tanh(W u + b + q)"""
-
-    def forward(self, u, q):
-        return 0.3 * torch.tanh(super().forward(u) + q)
 
 
 @cuda
@@ -216,6 +212,7 @@ def test_the_gpu_waits_as_often_as_was_counted_without_one(gpu):
         finally:
             if gpu.type == "cuda":
                 torch.cuda.set_sync_debug_mode("default")
+    assert model.last is not None
     evaluations = len(model.last.residuals)
     assert evaluations > 1
     assert len([wait for wait in waits if "synchronizing" in str(wait.message)]) <= evaluations
@@ -224,7 +221,7 @@ def test_the_gpu_waits_as_often_as_was_counted_without_one(gpu):
 def test_ci_refuses_a_skip_but_for_want_of_a_gpu():
     def skipped() -> pytest.TestReport:
         where = ("file", 1, "Skipped: no Chromium found")
-        return pytest.TestReport("a test", ("file", 1, "a test"), {}, "skipped", where, "setup")  # type: ignore[arg-type]
+        return pytest.TestReport("a test", ("file", 1, "a test"), {}, "skipped", where, "setup")
 
     report = skipped()
     refuse_skip(report, may_skip=True)
