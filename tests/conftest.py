@@ -113,6 +113,7 @@ def pages(browser) -> Iterator[Callable]:
 def new_page(browser, touch: bool) -> tuple[Any, list[str]]:
     problems: list[str] = []
     page = browser.new_context(has_touch=touch).new_page()
+    page.set_default_timeout(120_000)  # milliseconds; a busy machine's slowness is not a failure
     watch(page, problems)
     return page, problems
 
