@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -97,7 +98,9 @@ class Comparison:
     def _repr_html_(self) -> str:
         head, *body = self._cells()
         rows = "".join(
-            f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>"
+            f'<tr><th scope="row">{html.escape(row[0])}</th>'
+            + "".join(f"<td>{cell}</td>" for cell in row[1:])
+            + "</tr>"
             for row in body
         )
         titles = "".join(f'<th scope="col">{cell}</th>' for cell in head)

@@ -17,6 +17,7 @@ import torch
 from .._checks import check_choice
 from . import records, train
 from .checkpoints import write
+from .output import say
 from .recipes import Recipe
 
 __all__ = ["Experiment", "at_scale", "missing", "read_suites", "reproduce"]
@@ -175,7 +176,7 @@ def reproduce(
     todo = [item for item in missing(suite, folder, scale) if not labels or item[0].label in labels]
     failed = []
     for number, (experiment, seed, why) in enumerate(todo, 1):
-        print(f"{number}/{len(todo)} {experiment.file(seed)}: {why}", flush=True)
+        say(f"{number}/{len(todo)} {experiment.file(seed)}: {why}")
         under_way = folder / ".runs" / experiment.file(seed).removesuffix(".json")
         wanted = experiment.recipe.replace(seed=seed)
         # training refuses to go on with a run of another recipe, and goes on with an older version's as an old one
@@ -187,7 +188,7 @@ def reproduce(
             raise  # it says something about the machine, not about the run
         except (FloatingPointError, RuntimeError) as error:
             failed.append(f"{experiment.file(seed)}: {error}")
-            print(f"    failed: {error}", flush=True)
+            say(f"    failed: {error}")
             _keep_failure(folder / "failed" / experiment.file(seed), wanted, error, under_way, device)
             if under_way.is_dir() and not any(under_way.iterdir()):  # it failed before its first checkpoint
                 under_way.rmdir()
