@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ._checks import check_finite
 from ._jacobian import buffers_kept
 from .gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom, tally
 from .network import ImplicitNetwork
@@ -139,6 +140,7 @@ def compare(
 
     Raises:
         ValueError: no parameter of Q or R requires a gradient.
+        FloatingPointError: a parameter or a buffer is not finite, or an iteration left the finite numbers.
         RuntimeError: the reference, or a rule, fails to solve its system.
 
     Example:
@@ -159,6 +161,7 @@ def compare(
     theta = list(dict.fromkeys(p for part in parts for p in part.parameters() if p.requires_grad))
     if not theta:
         raise ValueError("network must have parameters in Q or R that require a gradient: there is nothing to compare")
+    check_finite(network)
     with buffers_kept(network):
         solution = network.solve(d)
         exact, *_ = _measure(network, d, y, loss, theta, solution.u, reference)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._checks import check_integer
+from .._checks import check_finite, check_integer
 from .._jacobian import buffers_kept
 from ..network import ImplicitNetwork
 from .data import Images
@@ -73,9 +73,13 @@ def evaluate(
             depends on which images share a batch, very much so where they are sorted by class.
 
     Raises:
-        FloatingPointError: an iteration left the finite numbers.
+        FloatingPointError: a parameter or a buffer is not finite, an iteration left the finite numbers, or an answer did.
+        ValueError: there are no images.
     """
     check_integer("batch", batch, 1, "400 is the paper's")
+    if not len(data):
+        raise ValueError("data must hold at least one image, got none")
+    check_finite(network)
     outputs: list[Tensor] = []
     residuals: list[Tensor] = []
     steps: list[Tensor] = []
@@ -97,6 +101,11 @@ def evaluate(
                 steps.append(network.last.steps)
                 converged.append(network.last.converged)
     logits = torch.cat(outputs)
+    wrong = int((~logits.isfinite().all(dim=1)).sum())
+    if wrong:
+        raise FloatingPointError(
+            f"the answers to {wrong:,} of {len(logits):,} images are not finite; S(u) overflows: are the weights too large?"
+        )
     labels = data.labels.to(logits.device)
     predictions = logits.argmax(dim=1)
     return Evaluation(
@@ -112,14 +121,17 @@ def evaluate(
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """On NVIDIA GPUs: float32 arithmetic with all its digits, for what is measured; training may use TF32."""
+    """Arithmetic with all the digits of float32, for what is measured: no TF32, and no autocast of a caller's."""
     matmul = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
         # what is not named here would get the defaults of `flags`, which switch cuDNN off
         cudnn = torch.backends.cudnn
         others = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
-        with cudnn.flags(**others, allow_tf32=False):
+        with cudnn.flags(**others, allow_tf32=False), ExitStack() as stack:
+            for kind in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
             yield
     finally:
         torch.set_float32_matmul_precision(matmul)

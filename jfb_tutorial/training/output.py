@@ -11,13 +11,13 @@ from tqdm import tqdm
 __all__ = ["in_a_line", "say"]
 
 
-def say(*lines: str) -> None:
+def say(*lines: object) -> None:
     """Print lines, above a progress bar if there is one. No failure to print, a closed pipe say, ends what is under way."""
     for line in lines:
         # without an encoding: a stream in memory, which takes any character
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         # what a console without UTF-8 cannot show, such as γ, is shown as Python writes it, \u03b3
-        shown = line.encode(encoding, "backslashreplace").decode(encoding)
+        shown = str(line).encode(encoding, "backslashreplace").decode(encoding)
         # OSError: a closed pipe, a full disk; ValueError: a closed file; AttributeError: sys.stdout is None, as without a console
         with contextlib.suppress(OSError, ValueError, AttributeError):
             tqdm.write(shown)
