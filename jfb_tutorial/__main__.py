@@ -12,7 +12,7 @@ import sys
 import warnings
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -29,7 +29,7 @@ from .training.doctor import examine, verdict
 from .training.evaluation import as_input, evaluate
 from .training.experiments import at_scale, missing, read_suites, reproduce
 from .training.inspection import inspect
-from .training.output import in_a_line, say
+from .training.output import in_a_line, say, shorten
 from .training.recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
 
 
@@ -81,8 +81,15 @@ def _flush(command: str) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line: the usage of `train` alone is forty."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {shorten(message)}; --help lists what there is\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jfb_tutorial", description="Train and examine implicit networks.")
+    parser = _Parser(prog="python -m jfb_tutorial", description="Train and examine implicit networks.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (run, add_options, help) in COMMANDS.items():
         command = commands.add_parser(name, help=help, description=help)
@@ -240,13 +247,17 @@ def _tell(record: records.Record, folder: Path) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     network = checkpoints.load_network(options.checkpoint)
     _, about = checkpoints.load(options.checkpoint)
-    images = _images_for(network, options.dataset or about["recipe"]["dataset"], options.split)
+    images = _images_for(
+        network, about["recipe"]["dataset"] if options.dataset is None else options.dataset, options.split
+    )
     network.to(_device(options))
     if about.get("classes") and list(images.classes) != about["classes"]:
         raise ValueError(
             f"{images.name} has other classes than the network was trained on: {', '.join(about['classes'])}"
         )
-    outcome = evaluate(network, images, solver=parse("solver", options.solver, SOLVERS) if options.solver else None)
+    outcome = evaluate(
+        network, images, solver=None if options.solver is None else parse("solver", options.solver, SOLVERS)
+    )
     say(f"{images}\n{outcome}")
     recorded = about.get("result", {})
     # the record is of the whole test set and the recipe's solver: beside anything else it would mislead
@@ -274,7 +285,9 @@ def _inspect(options: argparse.Namespace) -> None:
         _check_picture(options.picture)
     network = checkpoints.load_network(options.checkpoint)
     _, about = checkpoints.load(options.checkpoint)
-    images = _images_for(network, options.dataset or about["recipe"]["dataset"], options.split)
+    images = _images_for(
+        network, about["recipe"]["dataset"] if options.dataset is None else options.dataset, options.split
+    )
     network.to(_device(options))
     inspection = inspect(network, images, steps=options.steps, tol=options.tol)
     summary = inspection.summary()

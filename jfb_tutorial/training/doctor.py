@@ -227,10 +227,10 @@ def _data() -> Iterator[Finding]:
             counts = [len(data.load(name, split)) for split in ("train", "test")]
         except (OSError, ValueError) as error:
             needed = name == "cifar10"
-            fault = "is not there" if isinstance(error, data.DataNotFoundError) else in_a_line(error)
+            fault = f"{name} is not there" if isinstance(error, data.DataNotFoundError) else in_a_line(error)
             yield Finding(
                 "FAULT" if needed else "note",
-                f"{name} {fault}" + ("" if needed else ", and chapter 10 does not need it"),
+                fault + ("" if needed else ", and chapter 10 does not need it"),
                 f"python -m jfb_tutorial data {name} --download",
             )
         else:
@@ -258,8 +258,12 @@ def _times(device: torch.device, scale: str, runs: Path) -> Iterator[Finding]:
             if key not in pace:
                 pace[key] = seconds_an_image(made, device)
         except torch.OutOfMemoryError as error:
-            batch = "the --batch that is named above"
-            yield Finding("FAULT", in_a_line(error), f"python -m jfb_tutorial train cifar10 with {batch}")
+            # its last words name a batch that fits, if one does
+            fits = re.findall(r"--batch \d+", str(error))
+            command = (
+                f"python -m jfb_tutorial train cifar10 --scale {scale} {fits[0]} --out runs/cifar10" if fits else ""
+            )
+            yield Finding("FAULT", in_a_line(error), command or "free the GPU's memory, or --device cpu")
             return
         seconds = pace[key] * made.epochs * (made.images or 50_000 - made.held_out)
         total += seconds * len(experiment.seeds)
@@ -269,8 +273,18 @@ def _times(device: torch.device, scale: str, runs: Path) -> Iterator[Finding]:
     yield Finding(
         "time", f"{named}: {_duration(total)} together, to within a half, as measured now without torch.compile"
     )
+    busy, cores = _load(), os.cpu_count() or 1
+    if device.type == "cpu" and busy > 1.5 * cores:
+        yield Finding(
+            "note", f"other programs keep this machine busy (a load of {busy:.0f} on {cores} cores): alone it is faster"
+        )
     if others := len(suite) - len(ours):
         yield Finding("note", f"{others} labels of another network are not estimated; they take much longer")
+
+
+def _load() -> float:
+    """Programs that want a core, on average over the last minute; 0 where the system does not tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def _suite(scale: str, runs: Path) -> tuple[Suite, str]:

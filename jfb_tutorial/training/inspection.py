@@ -91,7 +91,7 @@ def inspect(
         network: left as it was; its solver and its rule are not used.
         data: on the network's device or not.
         steps: evaluations of T, from 1 to 10,000.
-        tol: relative tolerance, > 0, by which `Inspection.steps` counts.
+        tol: relative tolerance, in (0, 1), by which `Inspection.steps` counts.
         batch: images at a time.
 
     Raises:
@@ -102,7 +102,10 @@ def inspect(
     if steps > MOST_STEPS:
         raise ValueError(f"steps must be at most {MOST_STEPS:,}, got {steps:,}: every step of every image is kept")
     check_integer("batch", batch, 1, "400 is the default")
-    check_positive("tol", tol, "1e-4 is the default")
+    if check_positive("tol", tol, "1e-4 is the default") >= 1:
+        raise ValueError(
+            f"tol must be below 1, the relative residual of the first step from zero, got {tol:g}; 1e-4 will do"
+        )
     if not len(data):
         raise ValueError("data must hold at least one image, got none")
     check_finite(network)

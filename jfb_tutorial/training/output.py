@@ -8,7 +8,7 @@ import sys
 import torch
 from tqdm import tqdm
 
-__all__ = ["in_a_line", "say"]
+__all__ = ["in_a_line", "say", "shorten"]
 
 
 def say(*lines: object) -> None:
@@ -39,4 +39,10 @@ def in_a_line(error: BaseException) -> str:
         "Compile with `TORCH_USE",
     ):
         text = text.partition(mark)[0]
-    return " ".join(text.split()) or type(error).__name__
+    return shorten(text) or type(error).__name__
+
+
+def shorten(text: str, most: int = 800) -> str:
+    """A text in one line, without its middle if it is longer than `most`, as one with a value of thousands of digits is."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
