@@ -295,8 +295,8 @@ def _inspect(options: argparse.Namespace) -> None:
     _print_summary(summary, images.classes, options.steps, options.tol)
     if options.picture:
         # without Matplotlib's version in a PNG file: the same picture is the same bytes
-        about = {"Software": None} if options.picture.suffix.lower() == ".png" else None
-        extremes(inspection, images, after=min(5, options.steps)).savefig(options.picture, metadata=about)
+        metadata = {"Software": None} if options.picture.suffix.lower() == ".png" else None
+        extremes(inspection, images, after=min(5, options.steps)).savefig(options.picture, metadata=metadata)
     if options.out:
         about = {"checkpoint": options.checkpoint.name, "digest": checkpoints.digest(options.checkpoint)}
         report = {"split": options.split, **about, **records.provenance(_device(options)), "result": summary}
