@@ -1,4 +1,4 @@
-"""`python -m jfb_tutorial train | evaluate | inspect | data | reproduce | bench`: the package from a shell. `--help` after each says all."""
+"""`python -m jfb_tutorial train | evaluate | inspect | data | reproduce | bench | doctor`: the package from a shell, see `--help`."""
 
 from __future__ import annotations
 
@@ -6,30 +6,34 @@ import argparse
 import io
 import json
 import os
+import signal
 import statistics
 import sys
 import warnings
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from . import architectures, bench
-from ._checks import check_choice
+from ._checks import check_choice, check_finite, check_integer
 from .network import ImplicitNetwork
 from .pages.curves import curves
 from .pages.extremes import extremes
 from .timing import step_times
-from .training import checkpoints, data, records, train
+from .training import checkpoints, data, devices, records, train
 from .training.batches import generator
+from .training.doctor import examine, verdict
 from .training.evaluation import as_input, evaluate
 from .training.experiments import at_scale, missing, read_suites, reproduce
 from .training.files import check_target, write
 from .training.folder import check_picture
 from .training.forms import escape
 from .training.inspection import inspect
+from .training.output import in_a_line, say, shorten
 from .training.recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
 
 CURVES = "curves.png"
@@ -37,28 +41,61 @@ CURVES = "curves.png"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # a console without UTF-8 shows γ as \u03b3: not pretty, and no reason to fail
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
         return 0
+    status = _run(options)
+    return _flush(options.command) or status
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run a command, and say in one line on stderr what went wrong."""
     try:
-        options.run(options)
+        return options.run(options) or 0
     except KeyboardInterrupt:
         how = {"train": "; the same command with --resume goes on", "reproduce": "; the same command goes on"}
         print(f"\nstopped{how.get(options.command, '')}", file=sys.stderr)
         return 130  # 128 + SIGINT, as shells say it
+    except BrokenPipeError:
+        return 0  # whoever reads the output has seen enough, as `head` has; see `_flush`
     # what the package raises for a mistake of its user; another kind is a fault of its own and shows its traceback
-    except (ValueError, TypeError, OSError, FloatingPointError, RuntimeError) as error:
+    except (ValueError, TypeError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
         if options.traceback:
             raise
-        print(f"python -m jfb_tutorial {options.command}: {error}", file=sys.stderr)
+        print(f"python -m jfb_tutorial {options.command}: {in_a_line(error)}", file=sys.stderr)
         return 1
+
+
+def _flush(command: str) -> int:
+    """Send off what is still to be printed: Python would do so at its end, where a closed pipe is an error that nobody catches."""
+    if sys.stdout is None or sys.stdout.closed:
+        return 0
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # what is left in the buffer goes nowhere, instead of failing again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"python -m jfb_tutorial {command}: the output cannot be written ({error.strerror})", file=sys.stderr)
+            return 1
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line: the usage of `train` alone is forty."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {shorten(message)}; --help lists what there is\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jfb_tutorial", description="Train and examine implicit networks.")
+    parser = _Parser(prog="python -m jfb_tutorial", description="Train and examine implicit networks.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (run, add_options, help) in COMMANDS.items():
         command = commands.add_parser(name, help=help, description=help)
@@ -147,6 +184,14 @@ def _read_path(text: str) -> Path:
     return Path(text)
 
 
+def _doctor_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", default="", help="cpu or full; by default full on a GPU and cpu without one")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("book/runs.py"), metavar="FILE", help="the list of runs (book/runs.py)"
+    )
+    _add_device(parser)
+
+
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, …; by default a GPU if there is one")
 
@@ -189,7 +234,7 @@ def _summarise(runs: list[records.Record], folder: Path) -> None:
     _draw(curves(runs), folder / CURVES, dpi=150)
     # of one seed there is no standard deviation
     spread = f" ± {statistics.stdev(accuracies):.2f} (standard deviation)" if len(accuracies) > 1 else ""
-    print(
+    say(
         f"{len(accuracies)} seeds: test accuracy {statistics.mean(accuracies):.2f}%{spread}, "
         f"from {min(accuracies):.2f} to {max(accuracies):.2f}; curves in {folder / CURVES}"
     )
@@ -213,7 +258,7 @@ def _tell(record: records.Record, folder: Path) -> None:
         return
     _draw(curves([record]), folder / CURVES, dpi=150)
     result = record["result"]
-    print(
+    say(
         f"{record['config']['dataset']}, seed {record['seed']}: test accuracy {100 * result['test_accuracy']:.2f}% of "
         f"{result['test_images']:,} images, {record['parameters']:,} parameters, {result['seconds']:.1f} s; in {folder}"
     )
@@ -229,17 +274,19 @@ def _draw(figure: Figure, path: Path, **settings: Any) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     network = checkpoints.load_network(options.checkpoint)
     plan, classes, recorded = checkpoints.recall(options.checkpoint)
-    images = _images_for(network, options.dataset or plan.dataset, options.split)
+    images = _images_for(network, plan.dataset if options.dataset is None else options.dataset, options.split)
     network.to(_device(options))
     if classes and list(images.classes) != classes:
         raise ValueError(
             f"{images.name} has other classes than the network was trained on: {escape(', '.join(classes))}"
         )
-    outcome = evaluate(network, images, solver=parse("solver", options.solver, SOLVERS) if options.solver else None)
-    print(f"{images}\n{outcome}")
+    outcome = evaluate(
+        network, images, solver=None if options.solver is None else parse("solver", options.solver, SOLVERS)
+    )
+    say(f"{images}\n{outcome}")
     # the record is of the whole test set and the recipe's solver: beside anything else it would mislead
     if images.name == plan.dataset and options.split == "test" and not options.solver and recorded:
-        print(recorded)
+        say(recorded)
 
 
 def _images_for(network: ImplicitNetwork, dataset: str, split: str) -> data.Images:
@@ -250,47 +297,57 @@ def _images_for(network: ImplicitNetwork, dataset: str, split: str) -> data.Imag
     channels, _, side = network.Q[0].shape
     images = data.load(dataset, split, size=side, channels=channels)
     for note in images.notes:
-        print(note)
+        say(note)
     return images
 
 
 def _inspect(options: argparse.Namespace) -> None:
+    if options.picture:
+        _check_picture(options.picture)
     network = checkpoints.load_network(options.checkpoint)
     for target in (options.picture, options.out):
         if target:
             check_target(target)
-    images = _images_for(network, options.dataset or checkpoints.recall(options.checkpoint)[0].dataset, options.split)
+    plan, *_ = checkpoints.recall(options.checkpoint)
+    images = _images_for(network, plan.dataset if options.dataset is None else options.dataset, options.split)
     network.to(_device(options))
     inspection = inspect(network, images, steps=options.steps, tol=options.tol)
     summary = inspection.summary()
-    print(images)
+    say(images)
     _print_summary(summary, images.classes, options.steps, options.tol)
     if options.picture:
-        # without Matplotlib's version in the file: the same picture is the same bytes
-        picture = extremes(inspection, images, after=min(5, options.steps))
-        _draw(picture, options.picture, metadata={"Software": None})
+        # without Matplotlib's version in a PNG file: the same picture is the same bytes
+        metadata = {"Software": None} if options.picture.suffix.lower() == ".png" else None
+        _draw(extremes(inspection, images, after=min(5, options.steps)), options.picture, metadata=metadata)
     if options.out:
         about = {"checkpoint": options.checkpoint.name, "digest": checkpoints.digest(options.checkpoint)}
         report = {"split": options.split, **about, **records.provenance(_device(options)), "result": summary}
         write(options.out, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
 
 
+def _check_picture(path: Path) -> None:
+    """Refuse what Matplotlib cannot write, before all images are looked at."""
+    kinds = FigureCanvasAgg.filetypes
+    if path.suffix.lower().removeprefix(".") not in kinds:
+        raise ValueError(f"--picture must end in one of .{', .'.join(kinds)}, got {str(path)!r}; .png will do")
+
+
 def _print_summary(summary: dict, classes: tuple[str, ...], steps: int, tol: float) -> None:
     """The tables of an inspection."""
-    print("\nsteps  accuracy  confidence  images whose class is still to change")
+    say("\nsteps  accuracy  confidence  images whose class is still to change")
     for row in summary["after"]:
         # the first ten and the last, to keep the table short
         if row["steps"] <= 10 or row["steps"] == steps:
-            print(
+            say(
                 f"{row['steps']:5}  {100 * row['accuracy']:7.2f}%  {100 * row['confidence']:9.2f}%  {row['still_to_change']:,}"
             )
-    print(f"\nsteps to a relative residual of {tol:g}    images    right in the end")
+    say(f"\nsteps to a relative residual of {tol:g}    images    right in the end")
     for row in summary["needed"]:
-        print(f"{row['steps'] or 'never':>38}  {row['images']:8,}  {100 * row['right'] / row['images']:14.2f}%")
-    print("\nclass                     images    right in the end    steps")
+        say(f"{row['steps'] or 'never':>38}  {row['images']:8,}  {100 * row['right'] / row['images']:14.2f}%")
+    say("\nclass                     images    right in the end    steps")
     for row in summary["classes"]:
         mean = "–" if row["steps"] is None else f"{row['steps']:.2f}"
-        print(f"{classes[row['class']]:22}  {row['images']:8,}  {100 * row['right'] / row['images']:17.2f}%  {mean:>7}")
+        say(f"{classes[row['class']]:22}  {row['images']:8,}  {100 * row['right'] / row['images']:17.2f}%  {mean:>7}")
 
 
 def _data(options: argparse.Namespace) -> None:
@@ -320,7 +377,7 @@ def _reproduce(options: argparse.Namespace) -> None:
     if options.list:
         scale = at_scale(suite, options.scale, options.device)
         for experiment, seed, why in missing(suite, options.out, scale, options.only):
-            print(f"{experiment.file(seed)}: {why}")
+            say(f"{experiment.file(seed)}: {why}")
         return
     reproduce(suite, options.out, labels=tuple(options.only), scale=options.scale, device=options.device)
 
@@ -333,24 +390,41 @@ def _bench(options: argparse.Namespace) -> None:
         torch.manual_seed(0)
         network = architectures.build(options.network)
     rules = tuple(parse("rule", text, RULES) for text in options.rules) if options.rules else bench.RULES
+    check_integer("batch", options.batch, 1, "20 is the default")
+    check_integer("rounds", options.rounds, 1, "5 is the default")
+    check_finite(network)
     network.to(_device(options)).eval()  # in train mode every solve would draw other dropout masks
     noise = generator(0)
     images = torch.randint(256, (options.batch, *network.Q[0].shape), generator=noise, dtype=torch.uint8)
     d = as_input(images, network)
     # labels at random: costs and angles are wanted, not a loss that means something
-    y = torch.randint(10, (options.batch,), generator=noise).to(d.device)
+    with torch.no_grad():
+        classes = network(d[:1]).shape[1]
+    y = torch.randint(classes, (options.batch,), generator=noise).to(d.device)
     loss = torch.nn.CrossEntropyLoss()
-    print(f"{options.network}, {options.batch} random images, eval mode, {records.device_name(d.device)}")
-    print(bench.compare(network, d, y, loss, rules))
+    say(f"{options.network}, {options.batch} random images, eval mode, {records.device_name(d.device)}")
+    say(bench.compare(network, d, y, loss, rules))
     seconds = step_times(network, d, y, loss, rules, rounds=options.rounds)
     base = min(seconds.values())
-    print("\na training step, median of interleaved rounds")
+    say("\na training step, median of interleaved rounds")
     for rule, median in seconds.items():
-        print(f"{bench.name(rule):30} {1000 * median:9.1f} ms {median / base:7.2f} times the fastest")
+        say(f"{bench.name(rule):30} {1000 * median:9.1f} ms {median / base:7.2f} times the fastest")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    if options.scale:
+        check_choice("scale", options.scale, ("cpu", "full"))
+    device, findings = _device(options), []
+    for finding in examine(device, options.scale, options.runs):
+        say(finding)
+        findings.append(finding)
+    status, last = verdict(findings, device)
+    say(last)
+    return status
 
 
 def _device(options: argparse.Namespace) -> torch.device:
-    return torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return devices.choose(options.device)
 
 
 COMMANDS = {
@@ -359,6 +433,7 @@ COMMANDS = {
     "inspect": (_inspect, _inspect_options, "What an implicit network answers after each step of its iteration."),
     "data": (_data, _data_options, "Say which data are there, and fetch what is missing."),
     "reproduce": (_reproduce, _reproduce_options, "Make the records that the book reads, where one is missing or old."),
+    "doctor": (_doctor, _doctor_options, "Is this machine fit for chapter 10, and how long do its runs take here?"),
     "bench": (
         _bench,
         _bench_options,
@@ -369,6 +444,8 @@ COMMANDS = {
 
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # as the package's __init__ has left it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with warnings.catch_warnings():
         # the same warning of every epoch or batch is told once
         warnings.simplefilter("once", RuntimeWarning)

@@ -7,7 +7,8 @@ import operator
 from difflib import get_close_matches
 from numbers import Real
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 
 def store(settings, **checked) -> None:
@@ -27,8 +28,16 @@ def check_integer(name: str, value, least: int, remedy: str) -> int:
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}; {remedy}") from None
     if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}; {remedy}")
+        raise ValueError(f"{name} must be at least {least}, got {_shown(number)}; {remedy}")
+    # beyond, neither a tensor nor a float holds it
+    if number >= 2**63:
+        raise ValueError(f"{name} must be below 2⁶³, got {_shown(number)}; {remedy}")
     return number
+
+
+def _shown(number: int) -> str:
+    """An integer in a line: Python refuses to write out one of several thousand digits."""
+    return str(number) if abs(number) < 10**30 else f"one of about {number.bit_length() * 3 // 10:,} digits"
 
 
 def check_positive(name: str, value, remedy: str, below: float = math.inf) -> float:
@@ -67,6 +76,22 @@ def check_image(name: str, u: Tensor, v) -> None:
         raise ValueError(f"T must keep the device of u: it maps {u.device} to {v.device}; move its weights or {name}")
     if v.dtype != u.dtype:
         raise TypeError(f"T must keep the dtype of u: it maps {u.dtype} to {v.dtype}; convert its weights or {name}")
+
+
+def check_finite(network: nn.Module) -> None:
+    """FloatingPointError, naming the first such parameter or buffer, if a number in a network is NaN or infinite."""
+    named = [*network.named_parameters(), *network.named_buffers()]
+    named = [(name, tensor.detach()) for name, tensor in named if tensor.is_floating_point()]
+    # one read of the device for all of them
+    if not named or bool(torch.stack([tensor.isfinite().all() for _, tensor in named]).all()):
+        return
+    name, bad, size = next(
+        (name, int((~tensor.isfinite()).sum()), tensor.numel()) for name, tensor in named if not tensor.isfinite().all()
+    )
+    raise FloatingPointError(
+        f"{name} is not finite in {bad:,} of {size:,} numbers, so the network has no answers; take a checkpoint of before, or "
+        "train again with a lower learning rate"
+    )
 
 
 def check_damping(value) -> float:

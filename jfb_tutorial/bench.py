@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ._checks import check_finite
 from ._jacobian import buffers_kept
 from .gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom, tally
 from .network import ImplicitNetwork
@@ -98,7 +100,9 @@ class Comparison:
     def _repr_html_(self) -> str:
         head, *body = self._cells()
         rows = "".join(
-            f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>"
+            f'<tr><th scope="row">{html.escape(row[0])}</th>'
+            + "".join(f"<td>{cell}</td>" for cell in row[1:])
+            + "</tr>"
             for row in body
         )
         titles = "".join(f'<th scope="col">{cell}</th>' for cell in head)
@@ -137,6 +141,7 @@ def compare(
 
     Raises:
         ValueError: no parameter of Q or R requires a gradient.
+        FloatingPointError: a parameter or a buffer is not finite, or an iteration left the finite numbers.
         RuntimeError: the reference, or a rule, fails to solve its system.
 
     Example:
@@ -157,6 +162,7 @@ def compare(
     theta = list(dict.fromkeys(p for part in parts for p in part.parameters() if p.requires_grad))
     if not theta:
         raise ValueError("network must have parameters in Q or R that require a gradient: there is nothing to compare")
+    check_finite(network)
     with buffers_kept(network):
         solution, steps = _solve(network, d)
         exact, *_ = _measure(network, d, y, loss, theta, solution.u, reference)

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ._checks import check_integer
 from .network import ImplicitNetwork
 
 __all__ = ["ALLOCATOR", "interleaved", "ratios", "step_times"]
@@ -56,7 +57,11 @@ def step_times(
     """The median seconds of a forward and a backward pass under each rule, all other things equal.
 
     The network keeps its rule; its gradients are dropped.
+
+    Raises:
+        TypeError, ValueError: rounds is no integer, or below 1.
     """
+    check_integer("rounds", rounds, 1, "5 is the default")
 
     def step(rule: Callable):
         def run() -> None:

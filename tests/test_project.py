@@ -51,6 +51,19 @@ def test_the_pins_lie_in_the_ranges_and_cover_them():
         assert pins[re.sub(r"[-_.]+", "-", requirement.name).lower()] in requirement.specifier, text
 
 
+def test_workflows_run_fixed_actions_with_the_least_rights():
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        workflow = yaml.safe_load(path.read_text())
+        assert workflow["permissions"] == {"contents": "read"}, path
+        steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+        for step in steps:
+            # a tag can be moved to other code, a commit cannot
+            assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", step.get("uses", "a@" + 40 * "0")), step
+        for name, job in workflow["jobs"].items():
+            # what may publish runs nothing but GitHub's own actions
+            assert "permissions" not in job or all("run" not in step for step in job["steps"]), name
+
+
 def test_the_citation_agrees_with_the_project():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == PROJECT["version"]

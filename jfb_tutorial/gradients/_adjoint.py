@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,16 +38,32 @@ class Tally:
 
 @contextmanager
 def tally() -> Iterator[Tally]:
-    """Count the products of all backward passes inside, those of other threads too: `with tally() as count: loss.backward()`."""
+    """Count the products of the backward passes inside: `with tally() as count: loss.backward()`.
+
+    Those of this thread, and of threads that count nothing themselves: on a GPU the backward pass runs in one of autograd's own.
+    """
     record = Tally()
-    tallies.append(record)
+    tallies.opened.append((threading.get_ident(), record))
     try:
         yield record
     finally:
-        tallies.remove(record)
+        tallies.opened.remove((threading.get_ident(), record))
 
 
-tallies: list[Tally] = []  # of the whole process, since on a GPU the backward pass runs in a thread of its own
+class _Tallies:
+    """The open tallies that a product of this thread counts for."""
+
+    def __init__(self) -> None:
+        self.opened: list[tuple[int, Tally]] = []
+
+    def __iter__(self) -> Iterator[Tally]:
+        # no context variable: autograd's threads for a GPU, which open no tally, have not the context of their caller
+        own = threading.get_ident()
+        mine = [record for thread, record in self.opened if thread == own]
+        return iter(mine or [record for _, record in self.opened])
+
+
+tallies = _Tallies()
 
 
 class _Adjoint(torch.autograd.Function):

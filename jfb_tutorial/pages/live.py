@@ -5,6 +5,7 @@ It needs ipywidgets and a kernel. In the published page it is a sentence that sa
 
 from __future__ import annotations
 
+import html
 import io
 import threading
 
@@ -102,7 +103,7 @@ class Panel:
             self.words.value += " Stopped."
             self.records.append(Record(config=recipe.to_json(), seed=recipe.seed, epochs=rows, result={}))
         except Exception as error:  # whatever it is, the reader is to see it
-            self.words.value = f"{type(error).__name__}: {error}"
+            self.words.value = html.escape(f"{type(error).__name__}: {error}")
         finally:
             self.button.description = "Train"
 

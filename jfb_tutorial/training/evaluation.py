@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._checks import check_integer
+from .._checks import check_finite, check_integer
 from .._jacobian import buffers_kept
 from ..network import ImplicitNetwork
 from .data import Images
@@ -77,9 +77,13 @@ def evaluate(
             was found; not in training mode, where dropout would draw other masks.
 
     Raises:
-        FloatingPointError: an iteration left the finite numbers.
+        FloatingPointError: a parameter or a buffer is not finite, an iteration left the finite numbers, or an answer did.
+        ValueError: there are no images.
     """
     batch = check_integer("batch", batch, 1, "400 is the paper's")
+    if not len(data):
+        raise ValueError("data must hold at least one image, got none")
+    check_finite(network)
     found: list[tuple[Tensor, ...]] = []
     if processes:
         processes.copy_buffers(network)
@@ -101,6 +105,11 @@ def evaluate(
     columns = zip(*(shared.take_turns(found) if shared else found), strict=True)
     logits, *solves = (torch.cat(column) for column in columns)
     residuals, steps, converged = solves or (None, None, None)
+    wrong = int((~logits.isfinite().all(dim=1)).sum())
+    if wrong:
+        raise FloatingPointError(
+            f"the answers to {wrong:,} of {len(logits):,} images are not finite; S(u) overflows: are the weights too large?"
+        )
     labels = data.labels.to(logits.device)
     predictions = logits.argmax(dim=1)
     return Evaluation(
@@ -116,14 +125,17 @@ def evaluate(
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """On NVIDIA GPUs: float32 arithmetic with all its digits, for what is measured; training may use TF32."""
+    """Arithmetic with all the digits of float32, for what is measured: no TF32, and no autocast of a caller's."""
     matmul = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
         # what is not named here would get the defaults of `flags`, which switch cuDNN off
         cudnn = torch.backends.cudnn
         others = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
-        with cudnn.flags(**others, allow_tf32=False):
+        with cudnn.flags(**others, allow_tf32=False), ExitStack() as stack:
+            for kind in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
             yield
     finally:
         torch.set_float32_matmul_precision(matmul)

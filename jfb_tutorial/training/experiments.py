@@ -18,6 +18,7 @@ from . import checkpoints, records, train
 from .files import write
 from .folder import MODEL, RECORD, STATE, read_state
 from .locks import hold
+from .output import say
 from .processes import read_environment
 from .recipes import Recipe
 
@@ -203,7 +204,7 @@ def reproduce(
     todo = list(missing(suite, folder, scale, labels))
     failed = []
     for number, (experiment, seed, why) in enumerate(todo, 1):
-        print(f"{number}/{len(todo)} {experiment.file(seed)}: {why}", flush=True)
+        say(f"{number}/{len(todo)} {experiment.file(seed)}: {why}")
         under_way = folder / ".runs" / experiment.file(seed).removesuffix(".json")
         wanted = experiment.recipe.replace(seed=seed)
         # training refuses to go on with a run of another recipe, and goes on with an older version's as an old one
@@ -216,7 +217,7 @@ def reproduce(
             raise  # it says something about the machine, not about the run
         except (FloatingPointError, RuntimeError) as error:
             failed.append(f"{experiment.file(seed)}: {error}")
-            print(f"    failed: {error}", flush=True)
+            say(f"    failed: {error}")
             _keep_failure(folder / "failed" / experiment.file(seed), wanted, error, under_way, device)
             if under_way.is_dir() and not any(under_way.iterdir()):  # it failed before its first checkpoint
                 under_way.rmdir()

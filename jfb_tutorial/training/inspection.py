@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._checks import check_integer, check_positive
+from .._checks import check_finite, check_integer, check_positive
 from ..network import ImplicitNetwork
 from ..solvers.iteration import sample_norm
 from .data import Images
 from .evaluation import as_input, full_precision
 
 __all__ = ["Inspection", "inspect"]
+
+MOST_STEPS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,19 +90,26 @@ def inspect(
     Args:
         network: left as it was; its solver and its rule are not used.
         data: on the network's device or not.
-        steps: evaluations of T, at least 1.
-        tol: relative tolerance, > 0, by which `Inspection.steps` counts.
+        steps: evaluations of T, from 1 to 10,000.
+        tol: relative tolerance, in (0, 1), by which `Inspection.steps` counts.
         batch: images at a time.
 
     Raises:
         TypeError, ValueError: bad settings; no images.
-        FloatingPointError: an iteration left the finite numbers.
+        FloatingPointError: a parameter or a buffer is not finite, or an iteration left the finite numbers.
     """
     steps = check_integer("steps", steps, 1, "20 is the default")
+    if steps > MOST_STEPS:
+        raise ValueError(f"steps must be at most {MOST_STEPS:,}, got {steps:,}: every step of every image is kept")
     batch = check_integer("batch", batch, 1, "400 is the default")
     tol = check_positive("tol", tol, "1e-4 is the default")
+    if tol >= 1:
+        raise ValueError(
+            f"tol must be below 1, the relative residual of the first step from zero, got {tol:g}; 1e-4 will do"
+        )
     if not len(data):
         raise ValueError("data must hold at least one image, got none")
+    check_finite(network)
     parts = []
     with network.using(mode="eval"), full_precision():
         for begin in range(0, len(data), batch):
@@ -121,6 +130,10 @@ def _follow(network: ImplicitNetwork, q: Tensor, steps: int) -> tuple[Tensor, Te
         if not residual.isfinite().all():
             raise FloatingPointError(f"the iteration leaves the finite numbers at step {number}; is T a contraction?")
         sure, classes = network.S(v).float().softmax(dim=1).max(dim=1)
+        if not sure.isfinite().all():  # NaN, after logits that overflow
+            raise FloatingPointError(
+                f"S answers with logits that are not finite at step {number}; are its weights too large?"
+            )
         rows.append((classes, sure, residual))
         u = v
     predictions, confidence, residuals = (torch.stack(column) for column in zip(*rows, strict=True))

@@ -7,10 +7,11 @@ resumed gives the same weights as one that was not, bit for bit on the CPU.
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ from tqdm import tqdm
 from ..gradients import tally
 from ..network import ImplicitNetwork
 from ..normalisation import reestimate
-from . import checkpoints, probes, records
+from . import checkpoints, devices, probes, records
 from .batches import DROPOUT, STATISTICS, generator
 from .evaluation import as_input, counted
 from .folder import MODEL, RECORD, Folder, open_folder
 from .forms import COUNT, NUMBER, check_form
 from .meter import REMEDY, Meter
+from .output import say
 from .prepare import Prepared, prepare, settle
 from .processes import Processes
 from .recipes import OWN, Recipe
@@ -111,16 +113,47 @@ def train(
             made; or another run is at work in it.
         FloatingPointError: the loss or the weights are no longer finite; the message names the epoch and the batch.
         RuntimeError: an adjoint equation was not solved, see `ImplicitDifferentiation`; likewise.
+        RuntimeError: another thread of this process trains; the random numbers, which all threads share, would be neither's.
         torch.OutOfMemoryError: a batch does not fit into the device's memory; the message says which one does.
-        FileNotFoundError, ValueError, OSError: data or checkpoints are missing or damaged, or do not fit the recipe.
+        FileNotFoundError, ValueError, OSError: data or checkpoints are missing or damaged, or do not fit the recipe; there is
+            no such device.
         TypeError: network or data are of another kind; the message says which is wanted.
     """
     recipe = settle(recipe, network)
-    processes = Processes(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
-    with processes.together(), open_folder(out, recipe, resume, processes) as folder:
-        if folder and folder.finished:
-            return _finished(folder, network, processes.device)
-        return _train(recipe, network, data, folder, processes, progress, callback)
+    chosen = devices.choose(device)
+    with _alone(), _as_if_outermost(chosen):
+        processes = Processes(chosen)
+        with processes.together(), open_folder(out, recipe, resume, processes) as folder:
+            if folder and folder.finished:
+                return _finished(folder, network, processes.device)
+            return _train(recipe, network, data, folder, processes, progress, callback)
+
+
+_training = threading.RLock()  # a callback may train another network meanwhile: what it draws is put back
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Refuse a second training in another thread: both would seed, and draw from, torch's one generator."""
+    if not _training.acquire(blocking=False):
+        raise RuntimeError(
+            "another thread of this process is training, and both would draw from the same random numbers; wait for it, or "
+            "train in a process of its own"
+        )
+    try:
+        yield
+    finally:
+        _training.release()
+
+
+@contextmanager
+def _as_if_outermost(device: torch.device) -> Iterator[None]:
+    """A run is what its recipe says, whatever surrounds the call: autocast, `no_grad` or inference mode."""
+    with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+        # only where there is one: inside another autocast, be it off, one that is left keeps its casts of the weights
+        if torch.is_autocast_enabled(device.type):
+            stack.enter_context(torch.autocast(device.type, enabled=False))
+        yield
 
 
 def _train(
@@ -136,9 +169,9 @@ def _train(
     begin = time.perf_counter()
     # now and not at the end: the working tree may change while the run is under way
     provenance = records.provenance(processes.device)
-    devices = [processes.device] if processes.device.type == "cuda" else []
+    gpus = [processes.device] if processes.device.type == "cuda" else []
     # the run seeds the global generators; the caller's go on afterwards as if it had not
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(gpus):
         run = prepare(recipe, network, data, folder, processes)
         training = _Training(run, folder, processes, progress, callback, begin)
         with ExitStack() as stack:
@@ -220,7 +253,7 @@ class _Training:
             self.network.eval()
             self.callback(row, self.network)
         if self.progress:
-            tqdm.write(probes.in_a_line(row))
+            say(probes.in_a_line(row))
         return row
 
     def _train_epoch(self, epoch: int) -> dict:
@@ -289,9 +322,13 @@ class _Training:
         optimiser.step()
         meter.add(each, logits, labels, network)
 
-    def _autocast(self) -> torch.autocast:
+    @contextmanager
+    def _autocast(self) -> Iterator[None]:
         # bfloat16 has float32's exponents, so that small gradients do not become 0 and no GradScaler is needed
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+            yield
+        # left inside a caller's autocast it would keep the casts of weights that the optimiser then changes
+        torch.clear_autocast_cache()
 
     def _too_large(self, images: Tensor, labels: Tensor) -> str:
         """What to say when a step needs more memory than there is: which batch would fit."""
@@ -367,8 +404,8 @@ class _Training:
 
     def _say(self, *lines: str) -> None:
         """Print lines, once for all processes, and above the bar."""
-        for line in lines if self.leads else ():
-            tqdm.write(line)
+        if self.leads:
+            say(*lines)
 
 
 def _uncompiled():

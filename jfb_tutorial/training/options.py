@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from numbers import Integral, Real
@@ -123,9 +124,10 @@ def parse(name: str, text: str, known: Mapping[str, Callable]) -> Any:
     """
     try:
         spelt, positional, named = _call_in(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        shown = repr(text) if len(text) <= 100 else f"{text[:97]!r}…, {len(text):,} characters"
         raise ValueError(
-            f"{name} must be a name, with arguments if need be, such as {next(iter(known))}(), got {text!r}"
+            f"{name} must be a name, with arguments if need be, such as {next(iter(known))}(), got {shown}"
         ) from None
     # in a shell, jfb is JFB
     lower = {key.lower(): key for key in known}
@@ -139,6 +141,8 @@ def parse(name: str, text: str, known: Mapping[str, Callable]) -> Any:
 def _call_in(text: str) -> tuple[str, list[Any], dict[str, Any]]:
     """The name and the literal arguments of a call, which is not made; ValueError or SyntaxError if it is none."""
     # not eval: text from a record or a checkpoint must not run
+    if len(text) > 1000:  # nested a thousand times, it is more than Python's parser has memory for
+        raise ValueError("too long")
     tree = ast.parse(text.strip(), mode="eval").body
     positional: list[Any] = []
     named: dict[str, Any] = {}
@@ -164,7 +168,7 @@ def read_integer(name: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"{name} must be an integer, got {text!r}") from None
+        raise ValueError(f"{name} must be an integer, got {reprlib.repr(text)}") from None
 
 
 def read_number(name: str, text: str) -> float:
@@ -172,4 +176,4 @@ def read_number(name: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{name} must be a number, got {text!r}") from None
+        raise ValueError(f"{name} must be a number, got {reprlib.repr(text)}") from None

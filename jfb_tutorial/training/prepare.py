@@ -251,7 +251,23 @@ def _first_of_each_class(labels: Tensor, positions: Tensor, count: int) -> Tenso
     return positions[place.argsort(stable=True)[:count]].sort().values
 
 
+def _check_augmentation(recipe: Recipe, images: data.Images) -> None:
+    """Refuse what leaves nothing of an image, or needs a frame that is larger than what it frames."""
+    side = min(images.images.shape[-2:])
+    # a reflection has no more rows than the image has beside its edge
+    most = side - 1 if recipe.fill == "reflect" else side
+    if recipe.crop > most:
+        raise ValueError(
+            f"crop must be at most {most} for images of {side} pixels, got {recipe.crop}; 4 is usual at 32"
+        )
+    if recipe.cutout > side:
+        raise ValueError(
+            f"cutout must be at most {side}, the side of the images, got {recipe.cutout}; 8 is usual at 32"
+        )
+
+
 def _prepare_batches(recipe: Recipe, images: data.Images, processes: Processes) -> Batches:
+    _check_augmentation(recipe, images)
     return Batches(
         images,
         recipe.batch,
