@@ -202,6 +202,11 @@ def test_overflow_names_the_step_and_the_samples(check_every):
             torch.tensor([[0.0], [float("nan")]]),
             r"u0 is not finite at step 1 in 1 of 2 samples \(1\).*start",
         ),
+        (  # the second is the fault of T, and is told when the first is mended
+            lambda u: u * float("inf"),
+            torch.tensor([[float("nan")], [1.0]]),
+            r"u0 is not finite at step 1 in 1 of 2 samples \(0\)",
+        ),
         (lambda u: torch.full_like(u, 2e19), torch.zeros(1, 4), r"norm of T\(u\) − u is not finite.*rescaling"),
     ],
 )
