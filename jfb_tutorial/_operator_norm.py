@@ -41,7 +41,7 @@ def operator_norm(module: Layer, gamma: float = 0.9, shape: tuple[int, int] | No
 
     ‖W‖₂ is found by power iteration on WᵀW, Lanczos's form of it, from a persistent buffer: at once and again at the first use after
     each change of W, in train and eval mode alike. So the layer is the same in all steps of one iteration. Twenty products with
-    WᵀW on one vector are made each time, and more where they do not suffice; then the device is read once.
+    WᵀW on one vector are made each time, and more where they do not suffice; the device is read three times then.
 
     The estimate errs low. It ends with a relative residual of 1e-3 in WᵀW, so the layer's norm is at most γ (1 + 5e-4), provided that
     what was found is the largest singular value and not another; the iteration starts from the last singular vector and a

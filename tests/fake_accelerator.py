@@ -104,6 +104,9 @@ class FakeTensor(Tensor):
 
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is torch.autograd.grad and all(isinstance(x, FakeTensor) for x in args[0]):
+            # for tensors of its own class autograd looks whether they are where the outputs are; for others it may abort
+            _refuse_mixture(function.__name__, _tensors((kwargs or {}).get("grad_outputs")))
         with torch._C.DisableTorchFunctionSubclass():
             result = function(*args, **(kwargs or {}))
         if function == Tensor.data.__set__:  # type: ignore[attr-defined]
@@ -172,7 +175,7 @@ class Accelerator(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+        tensors = _tensors((args, kwargs))
         mine = [x for x in tensors if isinstance(x, FakeTensor)]
         device = kwargs.get("device")
         asked = None if device is None else torch.device(device).type
@@ -214,6 +217,10 @@ class Accelerator(TorchDispatchMode):
         if wait and self.counting:
             self.waits[wait] += 1
             self.places[f"{_place()} {wait}"] += 1
+
+
+def _tensors(tree) -> list[Tensor]:
+    return [x for x in tree_flatten(tree)[0] if isinstance(x, Tensor)]
 
 
 def _held(tree):

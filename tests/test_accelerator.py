@@ -87,6 +87,8 @@ def test_the_device_refuses_what_a_gpu_refuses(accelerator):
     assert (x + torch.tensor(1.0)).tolist() == [2, 2, 2]  # a number of the CPU may stand beside it
     with pytest.raises(RuntimeError, match="same device"):
         x + torch.ones(3)
+    with pytest.raises(RuntimeError, match="same device"):
+        torch.autograd.grad(x.requires_grad_() * 2, x, torch.ones(3))
     with pytest.raises(RuntimeError, match="numpy"):
         x.numpy()
     with torch.utils._python_dispatch._disable_current_modes(), pytest.raises(RuntimeError, match="is open"):
