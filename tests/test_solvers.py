@@ -608,3 +608,21 @@ def test_numbers_of_numpy_become_plain_ones(solver):
     assert {type(value) for value in vars(settings).values()} <= {float, int, bool}
     assert eval(repr(settings)) == settings
     assert "np." not in repr(settings)
+
+
+def test_anderson_step_by_step():
+    """Walker and Ni's formula with the last two differences, at each of the points that it went through."""
+    A = torch.tensor([[0.1, 0.6, 0.0], [-0.4, 0.3, 0.2], [0.3, 0.0, -0.5]], dtype=torch.float64)
+    points, values = [], []
+
+    def T(u):
+        points.append(u[0])
+        values.append(torch.tanh(u @ A.T)[0] + torch.tensor([1.0, 0.5, -1]))
+        return values[-1][None]
+
+    Anderson(memory=2, regularization=1e-14, max_steps=6, tol=1e-15)(T, torch.zeros(1, 3, dtype=torch.float64))
+    for k in range(5):
+        u, v = torch.stack(points[: k + 1]), torch.stack(values[: k + 1])
+        F, V = (v - u).diff(dim=0)[-2:].T, v.diff(dim=0)[-2:].T
+        step = v[-1] - V @ torch.linalg.lstsq(F, (v - u)[-1]).solution if k else v[-1]
+        torch.testing.assert_close(points[k + 1], step, rtol=1e-8, atol=1e-8)
