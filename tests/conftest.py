@@ -80,6 +80,8 @@ def site() -> Path:
     return html
 
 
+MATHJAX = "**/mathjax/**"
+
 # Pages that earlier tests opened and are done with, for a hand or for a mouse, each with its list of problems. To load a file in
 # one of them takes a quarter of the time that a new context and its process of the browser take.
 SPARE: dict[bool, list[tuple[Any, list[str]]]] = {True: [], False: []}
@@ -87,14 +89,29 @@ SPARE: dict[bool, list[tuple[Any, list[str]]]] = {True: [], False: []}
 
 @contextmanager
 def pages(browser) -> Iterator[Callable]:
-    """A function that opens a file in a page; at the end fails if one asked another host for anything or threw an error."""
+    """A function that opens a file in a page; at the end fails if one asked another host for anything or threw an error.
+
+    To set a chapter's formulas takes twice as long as all the rest of it; a test that needs none says `formulas=False`.
+    """
     taken = []
 
-    def open_file(path: Path, *, width=1280, height=900, scheme="light", motion="no-preference", touch=False, query=""):
+    def open_file(
+        path: Path,
+        *,
+        width=1280,
+        height=900,
+        scheme="light",
+        motion="no-preference",
+        touch=False,
+        query="",
+        formulas=True,
+    ):
         page, problems = SPARE[touch].pop() if SPARE[touch] else new_page(browser, touch)
         taken.append((touch, page, problems))
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=scheme, reduced_motion=motion)
+        if not formulas:
+            page.route(MATHJAX, lambda route: route.fulfill(content_type="text/javascript", body=""))
         page.goto(path.as_uri() + query)
         return page
 
@@ -102,6 +119,7 @@ def pages(browser) -> Iterator[Callable]:
     for _, page, _ in taken:
         page.evaluate("localStorage.clear(); sessionStorage.clear()")
         page.mouse.move(0, 0)
+        page.unroute(MATHJAX)
         page.goto("about:blank")  # nothing runs on, and the next file is loaded as in a new page
     found = [problem for _, _, problems in taken for problem in problems]
     for touch, page, problems in taken:
