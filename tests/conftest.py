@@ -75,7 +75,15 @@ def site() -> Path:
     """The built site; `make test` builds it anew, a bare pytest builds it if it is not there."""
     html = BOOK / "_build" / "html"
     if not (html / "index.html").exists():
-        command = [sys.executable, "-m", "jupyter_book", "build", str(BOOK), "-W", "-n", "--keep-going", "-q"]
+        command = [
+            str(Path(sys.executable).with_name("jupyter-book")),
+            "build",
+            str(BOOK),
+            "-W",
+            "-n",
+            "--keep-going",
+            "-q",
+        ]
         subprocess.run(command, check=True, cwd=ROOT)
     return html
 
