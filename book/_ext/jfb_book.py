@@ -124,17 +124,21 @@ class RunTimes(Directive):
         return [table(["Chapter", "Time to run", "Device", "Versions", "Date", "Commit"], rows)]
 
 
+def chapter_time(text: str) -> str:
+    """How long the chapter takes whose number, or name, is the last word of `text`."""
+    path = next(path for path in notebooks() if path.stem.startswith(text.split()[-1]))
+    run = json.loads(RUN_TIMES.read_text())[path.stem]
+    # to ten minutes: nobody reads at a rate
+    minutes = round(words(path) / WORDS_A_MINUTE, -1)
+    return f"about {minutes:.0f} minutes to read, {run['seconds']:.0f} seconds to run"
+
+
 class ChapterTime(SphinxRole):
     """How long a chapter takes, from its words and its last recorded run."""
 
     def run(self):
         note_dependencies(self.env)
-        path = next(path for path in notebooks() if path.stem.startswith(self.text.split()[-1]))
-        run = json.loads(RUN_TIMES.read_text())[path.stem]
-        count = words(path)
-        # to ten minutes: nobody reads at a rate
-        text = f"about {round(count / WORDS_A_MINUTE, -1):.0f} minutes to read, {run['seconds']:.0f} seconds to run"
-        return [nodes.Text(text)], []
+        return [nodes.Text(chapter_time(self.text))], []
 
 
 class CiteThisBook(Directive):
