@@ -22,7 +22,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from pybtex.database import BibliographyData, Entry, parse_file
 from pybtex.richtext import Text
 
-from jfb_book import BOOK, chapter_time, notebooks, repository, title
+from jfb_book import BOOK, chapter_time, named_values, notebooks, repository, title
 from plain_markdown import Renderer
 
 READ = ("records", "timings", "images", "runs.py", "_reproductions.yml")
@@ -38,12 +38,14 @@ _FOLDED = {"hide-input", "remove-input"}
 # What the roles of the text stand for
 
 
-def roles() -> dict:
-    """For each role of the chapters, what makes Markdown of its text."""
+def roles(path: Path) -> dict:
+    """For each role of a chapter, what makes Markdown of its text."""
+    numbers = named_values(path)
     bibliography = parse_file(BOOK / "references.bib", "bibtex")
     return {
         "cite": lambda keys: _citation(bibliography, keys),
         "chapter-time": chapter_time,
+        "glue:text": lambda name: numbers[name],
         "ref": lambda text: text.partition("<")[0].strip(),
     }
 
@@ -119,7 +121,7 @@ def _fold(cell: NotebookNode) -> None:
 
 def _renderer(path: Path, **options: bool) -> Renderer:
     number = re.match(r"(\d+)-", path.name)
-    return Renderer(number[1] if number else "", roles(), **options)
+    return Renderer(number[1] if number else "", roles(path), **options)
 
 
 def _named(cells: list[NotebookNode]) -> list[NotebookNode]:
@@ -175,12 +177,10 @@ def _solutions(
     """All solutions of a chapter, each under a folded heading."""
     cells = [
         new_markdown_cell(
-            f"# Solutions: {title(path)}\n\nEach is folded; the arrow beside its heading opens it. Their code goes on where [the chapter]"
-            f"(../{path.name}) ends: to run it, run the next cell first, which runs the chapter."
+            f"# Solutions: {title(path)}\n\nEach is folded; the arrow beside its heading opens it. They use names of "
+            f"[the chapter](../{path.name}): to run their code, run the next cell first, which runs the chapter."
         ),
-        new_code_cell(
-            f"%cd -q ..\n%run {path.name}\n%matplotlib inline", metadata={"jupyter": {"outputs_hidden": True}}
-        ),
+        new_code_cell(RUN_THE_CHAPTER.format(path.name), metadata={"jupyter": {"source_hidden": True}}),
     ]
     for label, heading in order:
         own = copy.deepcopy(solutions.get(label, []))
@@ -191,6 +191,15 @@ def _solutions(
     notebook = nbformat.v4.new_notebook(cells=_named(cells))
     notebook.metadata = nbformat.read(path, as_version=4).metadata
     return notebook
+
+
+RUN_THE_CHAPTER = """\
+# Run the chapter, whose names the solutions use
+import os
+
+if os.path.basename(os.getcwd()) == "solutions":
+    os.chdir("..")  # where the chapter finds its records
+%run {}"""
 
 
 def _start() -> NotebookNode:

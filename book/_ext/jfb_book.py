@@ -17,10 +17,18 @@ import yaml
 from docutils import nodes
 from docutils.parsers.rst import Directive, directives
 from jfb_tutorial.pages import explorers
+from jfb_tutorial.pages.claims import CODE
+from jfb_tutorial.pages.values import PREFIX
+from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxRole
+from sphinx.util.logging import getLogger
 
 from theme_faults import wide_table
+
+logger = getLogger(__name__)
 
 BOOK = Path(__file__).resolve().parent.parent
 RUN_TIMES = BOOK / "_run_times.json"
@@ -214,6 +222,58 @@ def describe_pictures(app: Sphinx, doctree: nodes.document) -> None:
                 image["alt"] = plain[0].strip()
 
 
+class TitledCode(SphinxTransform):
+    """A folded cell has the title that its first line, a comment, gives it."""
+
+    default_priority = 800
+
+    def apply(self, **_: object) -> None:
+        for cell in self.document.findall(nodes.container):
+            if cell.get("nb_element") == "cell_code" and cell.get("hide_mode"):
+                first = cell.children[0].astext().strip().partition("\n")[0]
+                if first.startswith("# "):
+                    cell["prompt_show"] = cell["prompt_hide"] = first.removeprefix("# ")
+
+
+class CodeInClaims(SphinxPostTransform):
+    """The code that checks a claim is inside the claim's box, below its numbers."""
+
+    default_priority = 300  # when MyST-NB has folded the code and has chosen among the forms of an output
+    formats = ("html",)
+
+    def run(self, **_: object) -> None:
+        for cell in self.document.findall(
+            lambda node: node.get("nb_element") == "cell_code" if isinstance(node, nodes.container) else False
+        ):
+            boxes = [raw for raw in cell.findall(nodes.raw) if CODE in raw.astext()]
+            code = cell.children[0]
+            # a cell of several claims keeps its code above them
+            if len(boxes) == 1 and isinstance(code, HideCodeCellNode):
+                before, _, after = boxes[0].astext().partition(CODE)
+                cell.remove(code)
+                parts = [nodes.raw("", before, format="html"), code, nodes.raw("", after, format="html")]
+                boxes[0].parent.replace(boxes[0], parts)
+
+
+def check_values(app: Sphinx, env) -> None:
+    """Each number that a cell names is used by the text of its page."""
+    for path in notebooks():
+        text = "\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "markdown")
+        used = set(re.findall(r"\{glue:text\}`([\w-]+)", text))
+        for name in sorted(named_values(path).keys() - used):
+            logger.warning("the value %r is named by a cell, and used nowhere in the text", name, location=path.stem)
+
+
+def named_values(path: Path) -> dict[str, str]:
+    """What the cells of a notebook name for its sentences."""
+    outputs = [output for cell in cells(path) for output in cell.get("outputs", [])]
+    return {
+        output["metadata"]["scrapbook"]["name"]: "".join(output["data"][f"{PREFIX}text/plain"])
+        for output in outputs
+        if "scrapbook" in output.get("metadata", {})
+    }
+
+
 def escape_bars(app: Sphinx, what: str, name: str, obj, options, lines: list[str]) -> None:
     """Docstrings write |d| for an absolute value; to reStructuredText a bar opens a substitution."""
     for number, line in enumerate(lines):
@@ -248,6 +308,9 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("cite-this-book", CiteThisBook)
     app.add_directive("explorer", ShowExplorer)
     app.add_role("chapter-time", ChapterTime())
+    app.add_transform(TitledCode)
+    app.add_post_transform(CodeInClaims)
+    app.connect("env-check-consistency", check_values)
     app.connect("config-inited", set_repository, priority=100)
     app.connect("autodoc-process-docstring", escape_bars, priority=100)
     app.connect("doctree-read", describe_pictures)
