@@ -4,7 +4,6 @@ import re
 
 import pytest
 from IPython.core.formatters import DisplayFormatter
-from IPython.utils.capture import capture_output
 
 from jfb_tutorial.pages.tables import table
 from jfb_tutorial.pages.values import values
@@ -17,9 +16,9 @@ CAPTION = "Three rules at one equilibrium."
 def test_the_text_has_points_under_points():
     assert str(table(HEAD, ROWS, caption=CAPTION)) == (
         "Three rules at one equilibrium.\n"
-        "rule     cosine  steps  remark\n"
-        "JFB      0.923       7  one < step\n"
-        "exact    1       1,234\n"
+        "rule    cosine  steps  remark\n"
+        "JFB       0.923      7  one < step\n"
+        "exact     1      1,234\n"
         "series  < 1e-3      12  k = 5"
     )
 
@@ -34,8 +33,8 @@ def test_the_page_has_a_table_with_headings_and_a_caption():
     assert "one &lt; step" in html
     # as wide as the longest fraction, and neither seen nor read aloud
     assert '1<i aria-hidden="true">.000</i>' in html
-    assert "jfb-many" not in html
-    assert "jfb-many" in table(["a", *"bcde"], [["x", 1, 2, 3, 4]], caption=CAPTION)._html()
+    assert '"jfb-table"' in html
+    assert '"jfb-table jfb-many"' in table(["a", *"bcde"], [["x", 1, 2, 3, 4]], caption=CAPTION)._html()
 
 
 @pytest.mark.parametrize(
@@ -52,15 +51,14 @@ def test_bad_tables(head, rows, caption, error, words):
         table(head, rows, caption=caption)
 
 
-def test_values_are_stored_as_the_role_of_the_text_reads_them():
-    with capture_output() as captured:
-        values(cosine="0.923", epochs=18)
-    stored = [(output.metadata["scrapbook"]["name"], output.data) for output in captured.outputs]
-    assert stored == [
+def test_values_are_stored_as_the_role_of_the_text_reads_them(monkeypatch):
+    published: list[dict] = []
+    monkeypatch.setattr("IPython.display.publish_display_data", lambda **output: published.append(output))
+    values(cosine="0.923", epochs=18)
+    assert [(output["metadata"]["scrapbook"]["name"], output["data"]) for output in published] == [
         ("cosine", {"application/papermill.record/text/plain": "0.923"}),
         ("epochs", {"application/papermill.record/text/plain": "18"}),
     ]
-    assert not captured.stdout
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def work_edition(path: Path) -> tuple[NotebookNode, NotebookNode | None]:
         _fold(cell)
         chapter.append(cell)
         if label:
-            heading = cell.source.partition("\n")[0].strip("*")
+            heading = cell.source.partition("\n")[0].lstrip("# ")
             order.append((label, heading))
             cell.source += f"\n\n[Solution](solutions/{path.name})"
             chapter.append(new_code_cell("# your answer\n"))
@@ -304,13 +304,11 @@ def plain_edition(path: Path, address: str) -> NotebookNode:
         label = _label(cell.source) if cell.cell_type == "markdown" else None
         _render(renderer, [cell])
         ordered.append(cell)
-        if label and solutions.get(label):
-            own = solutions[label]
-            _render(renderer, own)
-            ordered += [
-                new_markdown_cell("<details><summary>About the solution</summary>\n\nIt follows below.\n\n</details>")
-            ]
-            ordered += own
+        if label and label in solutions:
+            _render(renderer, solutions[label])
+            # both hosts fold what follows a heading that is marked so
+            folded = {"jp-MarkdownHeadingCollapsed": True, "collapsed": True}
+            ordered += [new_markdown_cell("#### Solution", metadata=folded), *solutions[label]]
     for cell in ordered:
         _fold(cell)
         if cell.cell_type == "code" and cell.metadata.get("jupyter", {}).get("source_hidden"):

@@ -82,7 +82,7 @@ class Renderer:
         if name == "exercise":
             self.exercises += 1
             number = f"{int(self.chapter)}.{self.exercises}" if self.chapter else str(self.exercises)
-            return [f"**Exercise {number}: {title}**", "", *inside]
+            return [f"### Exercise {number}: {title}", "", *inside]
         title = ROLE.sub(self._role, title)
         if name.startswith("prf:"):
             kind = name.removeprefix("prf:").capitalize()

@@ -27,7 +27,7 @@ def values(**named: str | int) -> None:
         TypeError: a value is neither; a float has more digits than a sentence shows, and than are the same on every machine.
         ValueError: a text of several lines, or an empty one.
     """
-    from IPython.display import display
+    from IPython.display import publish_display_data
 
     for name, value in named.items():
         if isinstance(value, bool) or not isinstance(value, str | Integral):
