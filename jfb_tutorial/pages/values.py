@@ -38,4 +38,6 @@ def values(**named: str | int) -> None:
         text = str(value).strip()
         if not text or re.search(r"\n", text):
             raise ValueError(f"{name} must be one line of text, got {value!r}")
-        display({f"{PREFIX}text/plain": text}, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": PREFIX}})
+        publish_display_data(
+            data={f"{PREFIX}text/plain": text}, metadata={"scrapbook": {"name": name, "mime_prefix": PREFIX}}
+        )
