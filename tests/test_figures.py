@@ -28,6 +28,9 @@ def test_a_picture_carries_its_alternative_text():
     png = base64.b64decode(shown["image/png"])
     assert png.startswith(b"\x89PNG")
     assert b"Software" not in png
+    # half of the file's pixels, for dense screens, and in JupyterLab no wider than the text
+    assert metadata["image/png"]["width"] == int.from_bytes(png[16:20], "big") // 2 == 480
+    assert figures.show(plt.figure(figsize=(9, 3)), alt=ALT).width == 640
     assert not plt.get_fignums()
 
 

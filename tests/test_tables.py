@@ -16,7 +16,7 @@ CAPTION = "Three rules at one equilibrium."
 def test_the_text_has_points_under_points():
     assert str(table(HEAD, ROWS, caption=CAPTION)) == (
         "Three rules at one equilibrium.\n"
-        "rule    cosine  steps  remark\n"
+        "rule     cosine  steps  remark\n"
         "JFB       0.923      7  one < step\n"
         "exact     1      1,234\n"
         "series  < 1e-3      12  k = 5"
