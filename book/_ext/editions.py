@@ -22,7 +22,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from pybtex.database import BibliographyData, Entry, parse_file
 from pybtex.richtext import Text
 
-from jfb_book import BOOK, chapter_time, named_values, notebooks, repository, title
+from chapters import BOOK, chapter_time, named_values, notebooks, repository, title
 from plain_markdown import Renderer
 
 READ = ("records", "timings", "images", "runs.py", "_reproductions.yml")
