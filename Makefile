@@ -5,7 +5,9 @@
 #                 hours for chapter 08's and six for chapter 10's, which need MNIST and CIFAR-10 in $JFB_DATA
 # make timings    measure again the times that the chapters quote
 # make benchmarks compare the package with a loop by hand and with TorchDEQ
-# make lab        open the notebooks in JupyterLab
+# make work       copy the chapters into work/, for JupyterLab; what you have changed there stays
+# make lab        make work, and open it in JupyterLab
+# make plain      the chapters for Colab, VS Code or a code host, into book/_build/plain; REPOSITORY= is where they find the package
 # make serve      serve the built site on this machine
 # make lint       check the format, the style and the types
 # make clean      remove what was built; `rm -r .venv` removes the environment too
@@ -25,7 +27,7 @@ NOTEBOOKS := $(wildcard book/*.ipynb)
 LONGEST := tests/test_site.py tests/test_training.py $(NOTEBOOKS)
 TESTS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/test_*.py))
 
-.PHONY: book test notebooks records timings benchmarks lab serve lint clean
+.PHONY: book test notebooks records timings benchmarks work lab plain serve lint clean
 
 book: .venv/ready
 	$(BIN)/jupyter-book build book -W -n --keep-going -q
@@ -57,8 +59,14 @@ benchmarks: .venv/ready
 	$(PEERS)
 	$(BIN)/python tests/benchmarks/run.py
 
-lab: .venv/ready
-	$(BIN)/jupyter lab book
+work: .venv/ready
+	$(BIN)/python book/_ext/editions.py work
+
+lab: work
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/jupyter lab work/start.ipynb
+
+plain: .venv/ready
+	$(BIN)/python book/_ext/editions.py plain $(REPOSITORY)
 
 serve: book
 	$(BIN)/python -m http.server --directory book/_build/html --bind 127.0.0.1 8000

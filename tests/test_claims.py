@@ -1,6 +1,7 @@
 """The object that shows a claim."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -75,8 +76,41 @@ def test_what_a_cell_stores_carries_the_claim_as_data():
     assert 'id="jfb-lemma-F.1"' in shown["text/html"]
     assert "<details" in shown["text/html"]
     assert "a &lt; b &amp; &lt;i&gt;" in shown["text/html"]
-    assert "✗ no longer" in shown["text/plain"]
+    # what fails because its hypothesis was dropped is not marked as wrong
+    assert "4.98 > 0.5  no longer holds" in shown["text/plain"]
+    assert "✗" not in shown["text/html"] + shown["text/plain"]
     assert "0x" not in shown["text/plain"]
+
+
+def line(given):
+    """What is seen before the box is opened."""
+    return re.sub("<[^>]+>", "", re.search("<summary>(.*)</summary>", given._html())[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen"),
+    [
+        ({}, "✓ T is a contraction. checked"),
+        (
+            {"concluded": [GOOD, GOOD], "dropped": [BAD]},
+            "✓ T is a contraction. checked in 2 measurements; it fails without its hypothesis",
+        ),
+        ({"dropped": [BAD, BAD]}, "✓ T is a contraction. checked; it fails without its hypotheses"),
+        ({"dropped": [GOOD, BAD]}, "✓ T is a contraction. checked; of 2 cases without a hypothesis it fails in 1"),
+        ({"dropped": [GOOD]}, "✓ T is a contraction. checked; of the one case without a hypothesis it fails in none"),
+        ({"tested": "9 of 9 maps < 1"}, "✓ T is a contraction. 9 of 9 maps &lt; 1"),
+        ({"tested": "on 9 maps", "quiet": True}, "✓ on 9 maps"),
+        ({"concluded": [BAD]}, "✗ T is a contraction. fails as measured; checked"),
+        ({"assumed": [BAD]}, "– T is a contraction. says nothing here: a hypothesis fails; checked"),
+    ],
+)
+def test_the_line_before_the_box_is_opened(changes, seen):
+    assert line(claim(states="T is a contraction.", **changes)) == seen
+
+
+def test_a_quiet_claim_keeps_its_sentence_inside():
+    html = claim(states="T is a contraction.", quiet=True)._html()
+    assert "T is a contraction." in html.partition("</summary>")[2]
 
 
 @pytest.mark.parametrize(

@@ -76,3 +76,10 @@ def test_an_explorer_carries_its_script_and_says_what_it_shows():
 def test_an_explorer_refuses_what_its_sliders_cannot_reach(arguments):
     with pytest.raises(ValueError, match=f"{next(iter(arguments))} must"):
         explorers.cobweb(**arguments)
+
+
+def test_a_picture_in_the_books_style_has_twice_the_pixels_that_it_is_wide():
+    with plt.rc_context(figures.style()):
+        small, wide = figures.show(draw(), alt=ALT), figures.show(plt.figure(figsize=(9, 3)), alt=ALT)
+    assert small.width == int.from_bytes(small.png[16:20], "big") // 2 == 480
+    assert wide.width == 640  # no wider than a page

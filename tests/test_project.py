@@ -43,6 +43,7 @@ def test_the_pins_lie_in_the_ranges_and_cover_them():
     pins = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins.items()}
     wanted = [
         *PROJECT["dependencies"],
+        *PROJECT["optional-dependencies"]["notebooks"],
         *PROJECT["optional-dependencies"]["book"],
         *PROJECT["optional-dependencies"]["test"],
     ]

@@ -10,63 +10,24 @@
 
 import json
 import re
-import tomllib
 from pathlib import Path
 
 import yaml
 from docutils import nodes
 from docutils.parsers.rst import Directive, directives
 from jfb_tutorial.pages import explorers
+from jfb_tutorial.pages.claims import CODE
+from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxRole
+from sphinx.util.logging import getLogger
 
+from chapters import BOOK, RUN_TIMES, cells, chapter_time, claims, named_values, notebooks, repository, title
 from theme_faults import wide_table
 
-BOOK = Path(__file__).resolve().parent.parent
-RUN_TIMES = BOOK / "_run_times.json"
-CLAIM = "application/vnd.jfb-tutorial.claim+json"
-WORDS_A_MINUTE = 100  # reading with a pencil: formulas, figures, a look at the code
-
-
-def repository() -> str:
-    """The project's public address, or nothing while it is not known."""
-    project = tomllib.loads((BOOK.parent / "pyproject.toml").read_text())["project"]
-    return project.get("urls", {}).get("Repository", "").rstrip("/")
-
-
-def notebooks() -> list[Path]:
-    """The chapters, in order, and the guides after them."""
-    return sorted(BOOK.glob("*.ipynb"))
-
-
-def cells(path: Path) -> list[dict]:
-    """The cells of a notebook; their sources are lists of lines."""
-    return json.loads(path.read_text())["cells"]
-
-
-def claims(path: Path) -> list[dict]:
-    """The claims that a notebook's stored outputs carry, in order."""
-    outputs = [output for cell in cells(path) for output in cell.get("outputs", [])]
-    return [output["data"][CLAIM] for output in outputs if CLAIM in output.get("data", {})]
-
-
-def title(path: Path) -> str:
-    """The first heading of a notebook."""
-    first = "".join(cells(path)[0]["source"])
-    return re.search(r"^# (.+)$", first, re.MULTILINE).group(1)
-
-
-def words(path: Path) -> int:
-    """The words of a notebook's prose; solutions, which start folded, are not counted."""
-    prose = "\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "markdown")
-    # a directive of MyST opens with three or more backticks or colons
-    prose = re.sub(
-        r"^(`{3,}|:{3,})\{solution-start\}.*?\{solution-end\}",
-        "",
-        prose,
-        flags=re.MULTILINE | re.DOTALL,
-    )
-    return len(prose.split())
+logger = getLogger(__name__)
 
 
 def table(headings: list[str], rows: list[list[list[nodes.Node]]]) -> wide_table:
@@ -129,12 +90,7 @@ class ChapterTime(SphinxRole):
 
     def run(self):
         note_dependencies(self.env)
-        path = next(path for path in notebooks() if path.stem.startswith(self.text.split()[-1]))
-        run = json.loads(RUN_TIMES.read_text())[path.stem]
-        count = words(path)
-        # to ten minutes: nobody reads at a rate
-        text = f"about {round(count / WORDS_A_MINUTE, -1):.0f} minutes to read, {run['seconds']:.0f} seconds to run"
-        return [nodes.Text(text)], []
+        return [nodes.Text(chapter_time(self.text))], []
 
 
 class CiteThisBook(Directive):
@@ -210,6 +166,48 @@ def describe_pictures(app: Sphinx, doctree: nodes.document) -> None:
                 image["alt"] = plain[0].strip()
 
 
+class TitledCode(SphinxTransform):
+    """A folded cell has the title that its first line, a comment, gives it."""
+
+    default_priority = 800
+
+    def apply(self, **_: object) -> None:
+        for cell in self.document.findall(nodes.container):
+            if cell.get("nb_element") == "cell_code" and cell.get("hide_mode"):
+                first = cell.children[0].astext().strip().partition("\n")[0]
+                if first.startswith("# "):
+                    cell["prompt_show"] = cell["prompt_hide"] = first.removeprefix("# ")
+
+
+class CodeInClaims(SphinxPostTransform):
+    """The code that checks a claim is inside the claim's box, below its numbers."""
+
+    default_priority = 300  # when MyST-NB has folded the code and has chosen among the forms of an output
+    formats = ("html",)
+
+    def run(self, **_: object) -> None:
+        for cell in self.document.findall(
+            lambda node: node.get("nb_element") == "cell_code" if isinstance(node, nodes.container) else False
+        ):
+            boxes = [raw for raw in cell.findall(nodes.raw) if CODE in raw.astext()]
+            code = cell.children[0]
+            # a cell of several claims keeps its code above them
+            if len(boxes) == 1 and isinstance(code, HideCodeCellNode):
+                before, _, after = boxes[0].astext().partition(CODE)
+                cell.remove(code)
+                parts = [nodes.raw("", before, format="html"), code, nodes.raw("", after, format="html")]
+                boxes[0].parent.replace(boxes[0], parts)
+
+
+def check_values(app: Sphinx, env) -> None:
+    """Each number that a cell names is used by the text of its page."""
+    for path in notebooks():
+        text = "\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "markdown")
+        used = set(re.findall(r"\{glue:text\}`([\w-]+)", text))
+        for name in sorted(named_values(path).keys() - used):
+            logger.warning("the value %r is named by a cell, and used nowhere in the text", name, location=path.stem)
+
+
 def escape_bars(app: Sphinx, what: str, name: str, obj, options, lines: list[str]) -> None:
     """Docstrings write |d| for an absolute value; to reStructuredText a bar opens a substitution."""
     for number, line in enumerate(lines):
@@ -244,6 +242,9 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("cite-this-book", CiteThisBook)
     app.add_directive("explorer", ShowExplorer)
     app.add_role("chapter-time", ChapterTime())
+    app.add_transform(TitledCode)
+    app.add_post_transform(CodeInClaims)
+    app.connect("env-check-consistency", check_values)
     app.connect("config-inited", set_repository, priority=100)
     app.connect("autodoc-process-docstring", escape_bars, priority=100)
     app.connect("doctree-read", describe_pictures)

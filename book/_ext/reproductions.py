@@ -14,6 +14,7 @@ from jfb_tutorial.training import experiments, records
 from jfb_tutorial.training.experiments import Experiment
 from jfb_tutorial.training.records import Record
 
+import chapters
 import jfb_book
 
 BOOK = Path(__file__).resolve().parent.parent
@@ -161,7 +162,7 @@ def seconds_an_epoch(complete: list[Record]) -> float:
 
 def pages() -> dict[str, str]:
     """Where each claim is checked."""
-    return {claim["identifier"]: path.stem for path in jfb_book.notebooks() for claim in jfb_book.claims(path)}
+    return {claim["identifier"]: path.stem for path in chapters.notebooks() for claim in chapters.claims(path)}
 
 
 class ReproductionsLedger(Directive):

@@ -35,17 +35,24 @@ _VERDICTS = {
     "fails": "fails as measured",
     "silent": "says nothing here: a hypothesis fails",
 }
+_MARKS = {"holds": "✓", "fails": "✗", "silent": "–"}
+# what is said of a conclusion once a hypothesis is dropped: it is to fail, so that neither is marked as right or wrong
+_DROPPED = {True: "still holds", False: "no longer holds"}
 _STYLE = (
-    ".jfb-claim{border:1px solid rgba(128,128,128,.45);border-left:4px solid #0072B2;border-radius:4px;padding:.5em .9em;"
-    "margin:1em 0;font-size:.95em}.jfb-claim[data-verdict=fails]{border-left-color:#C04A00}"
-    ".jfb-claim summary{cursor:pointer}.jfb-claim summary small{display:block;margin:.2em 0 0 1.1em;font-size:.93em}"
-    ".jfb-claim table{border-collapse:collapse;width:100%;margin:.3em 0 0}"
+    ".jfb-claim{border-left:3px solid #0072B2;padding:.25em .9em;margin:1em 0;font-size:.95em}"
+    ".jfb-claim[data-verdict=fails]{border-left-color:#C04A00}"
+    # a quiet one belongs to the paragraph above it
+    ".jfb-claim[data-quiet]{border-left:0;margin:-.4em 0 1em;padding:0;font-size:.85em}"
+    ".jfb-claim summary{cursor:pointer}.jfb-claim summary small{font-size:.93em}"
+    ".jfb-claim>div{padding:.3em 0 .2em 1.1em}.jfb-claim table{border-collapse:collapse;width:100%;margin:.3em 0 0}"
     ".jfb-claim th,.jfb-claim td{text-align:left;padding:.15em .6em .15em 0;vertical-align:top;border:0;"
     "background:transparent;font-weight:normal}.jfb-claim th[scope=rowgroup]{font-weight:bold;padding-top:.5em}"
     ".jfb-claim td+td{white-space:nowrap;font-variant-numeric:tabular-nums}"
     "@media(max-width:600px){.jfb-claim tr{display:block;padding-bottom:.3em}.jfb-claim td:first-child{display:block}"
     ".jfb-claim td{display:inline}}"
 )
+CODE = "<!-- the code of the cell -->"
+"""Where a published page puts the code that checks a claim: inside its box, before the end."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,9 @@ class Claim:
         assumed: the hypotheses.
         concluded: what should follow.
         dropped: conclusions measured with a hypothesis dropped. They should fail: they show what it is needed for.
+        tested: how it was tested and what came out, in words, for the line that is seen before the box is opened, such as
+            "10,000 of 10,000 cases; without full rank it fails". Without it the line counts the measurements.
+        quiet: a claim that belongs to the paragraph above it, and has no line of its own but a small one.
 
     Example:
         >>> slope = 5 * 0.5**4
@@ -130,7 +140,7 @@ class Claim:
           Concluded
             T'(0.5): 0.3125 < 1  ✓
           With a hypothesis dropped
-            T'(0.8): 2.048 ≥ 1  ✗ no longer
+            T'(0.8): 2.048 ≥ 1  no longer holds
     """
 
     identifier: str
@@ -139,6 +149,8 @@ class Claim:
     assumed: Sequence[Check] = ()
     concluded: Sequence[Check] = ()
     dropped: Sequence[Check] = ()
+    tested: str = ""
+    quiet: bool = False
 
     def __post_init__(self) -> None:
         # it becomes an id in HTML and the end of an address
@@ -184,35 +196,52 @@ class Claim:
 
     def _groups(self):
         plain = {True: "✓", False: "✗"}
-        expected = {True: "✓ still", False: "✗ no longer"}
         groups = [
             ("Assumed", self.assumed, plain),
             ("Concluded", self.concluded, plain),
-            ("With a hypothesis dropped", self.dropped, expected),
+            ("With a hypothesis dropped", self.dropped, _DROPPED),
         ]
         return [group for group in groups if group[1]]
+
+    @property
+    def _tested(self) -> str:
+        """How it was tested, in words."""
+        if self.tested:
+            return self.tested
+        count = len(self.concluded)
+        words = "checked" if count == 1 else f"checked in {count} measurements"
+        if not self.dropped:
+            return words
+        failing = sum(not check.holds for check in self.dropped)
+        if failing == len(self.dropped):
+            return f"{words}; it fails without {'its hypothesis' if failing == 1 else 'its hypotheses'}"
+        cases = "the one case" if len(self.dropped) == 1 else f"{len(self.dropped)} cases"
+        return f"{words}; of {cases} without a hypothesis it fails in {failing or 'none'}"
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {MIME_TYPE: self.to_dict(), "text/html": self._html(), "text/plain": repr(self)}
 
     def _html(self) -> str:
-        rows, brief = [], []
+        rows = []
         for title, checks, marks in self._groups():
             rows.append(f'<tbody><tr><th scope="rowgroup" colspan="3">{title}</th></tr>')
             for check in checks:
                 shown, mark = escape(str(check)), marks[check.holds]
                 rows.append(f"<tr><td>{escape(check.what)}</td><td>{shown}</td><td>{mark}</td></tr>")
             rows.append("</tbody>")
-            # the folded box shows in a line what was concluded; the hypotheses are inside
-            if checks is not self.assumed:
-                found = ", ".join(f"{escape(str(check))} {marks[check.holds][0]}" for check in checks)
-                brief.append(found if checks is self.concluded else f"a hypothesis dropped: {found}")
+        states, found = escape(self.states), escape(self._tested)
+        if self.verdict != "holds":
+            found = f"{_VERDICTS[self.verdict]}; {found}"
+        mark = f"<span>{_MARKS[self.verdict]}</span>"
+        # a quiet one says only that, and how, its paragraph was checked; the sentence is inside
+        line = f"{mark} {found}" if self.quiet else f"{mark} <strong>{states}</strong> <small>{found}</small>"
+        sentence = f"<p>{states}</p>" if self.quiet else ""
         # the name is inside, so that a link to it opens the box
         return (
             f'<style>{_STYLE}</style><details class="jfb-claim" data-verdict="{self.verdict}"'
-            f"{' open' if self.verdict != 'holds' else ''}><summary><strong>{escape(self.states)}</strong>"
-            f"<small>{escape(self.source)}: <strong>{_VERDICTS[self.verdict]}</strong>; {'; '.join(brief)}</small></summary>"
-            f'<div id="{self.identifier}"><code>{self.identifier}</code><table>{"".join(rows)}</table></div></details>'
+            f"{' data-quiet' if self.quiet else ''}{' open' if self.verdict != 'holds' else ''}><summary>{line}</summary>"
+            f'<div id="{self.identifier}">{sentence}<small>{escape(self.source)} · <code>{self.identifier}</code></small>'
+            f"<table>{''.join(rows)}</table>{CODE}</div></details>"
         )
 
 

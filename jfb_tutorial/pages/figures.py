@@ -22,6 +22,9 @@ __all__ = ["BLUE", "GREEN", "GREY", "PURPLE", "VERMILION", "Picture", "show", "s
 # white; turned over for the dark theme, each then has it on black.
 BLUE, VERMILION, GREEN, PURPLE, GREY = "#0072B2", "#C04A00", "#007A5A", "#8F4B8F", "#666666"
 
+WIDEST = 640
+"""The widest picture in JupyterLab, in pixels."""
+
 _STYLE: dict[Any, object] = {
     # 4.8 inches at 200 dots each: on a phone, 350 pixels wide, the smallest type below is still 10 pixels high
     "figure.figsize": (4.8, 3.2),
@@ -66,14 +69,16 @@ class Picture:
     Attributes:
         png: the file's bytes.
         alt: what the picture shows, in words.
+        width: in pixels, as JupyterLab shows it; the file has twice as many, for dense screens.
     """
 
     png: bytes = field(repr=False)
     alt: str
+    width: int = WIDEST
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
-        return data, {"image/png": {"alt": self.alt}}
+        return data, {"image/png": {"alt": self.alt, "width": self.width}}
 
 
 def show(fig: Figure, *, alt: str) -> Picture:
@@ -99,4 +104,4 @@ def show(fig: Figure, *, alt: str) -> Picture:
     file = io.BytesIO()
     fig.savefig(file, format="png", metadata={"Software": None})
     plt.close(fig)
-    return Picture(file.getvalue(), alt)
+    return Picture(file.getvalue(), alt, min(WIDEST, round(100 * fig.get_figwidth())))
