@@ -533,6 +533,16 @@ def noise(count=20, channels=3, side=8, name="noise"):
     return Images(name, images, torch.arange(count) % 10, tuple("0123456789"))
 
 
+def test_a_part_has_its_own_labels_and_a_published_set_no_other_size():
+    part = noise()[torch.tensor([13, 2])]
+    assert part.labels.tolist() == [3, 2]
+    assert torch.equal(part.images, noise().images[[13, 2]])
+    for size, channels in ((9, None), (None, 3)):
+        with pytest.raises(ValueError, match="only those of an image folder are resized"):
+            load("digits", size=size, channels=channels)
+    assert len(load("digits", size=8, channels=1)) == 1437
+
+
 def test_an_epoch_sees_every_image_once_and_in_its_own_order():
     batches = Batches(noise(), 6, seed=3)
     assert len(batches) == 4

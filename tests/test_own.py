@@ -212,6 +212,22 @@ def test_data_that_are_no_pair_are_refused():
         as_images("x", (tensors(), tensors(shape=(9, 9))))
 
 
+def test_the_classes_are_those_of_train_and_test_together():
+    images, labels = tensors(classes=3)
+    for pair in (
+        ((images[labels < 2], labels[labels < 2]), (images, labels)),
+        ((images, labels), (images[:1], labels[:1])),
+    ):
+        train_part, test_part = as_images("x", pair)
+        assert train_part.classes == test_part.classes == ("0", "1", "2")
+    with pytest.raises(ValueError, match=r"must have the shape \(60,\), one an image, got \(60, 1\)"):
+        as_images("x", ((images, labels[:, None]), (images, labels)))
+    named = [data.Images("x", images.unsqueeze(1), labels, names) for names in (("a", "b", "c"), ("a", "b", "c", "d"))]
+    for one_order in (named, named[::-1]):
+        with pytest.raises(ValueError, match="the same classes in train and test, but d is in one of them only"):
+            as_images("x", one_order)
+
+
 # Image folders
 
 
