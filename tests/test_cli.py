@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -415,7 +416,13 @@ def test_train_says_how_many_test_images_did_not_converge(capsys):
 def test_an_interrupt_before_the_package_is_there_shows_no_traceback():
     """While torch is imported, seconds on a slow disk; `-X importtime` tells when that is."""
     command = [sys.executable, "-X", "importtime", "-m", "jfb_tutorial", "data", "digits"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+
+    def listen():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job, as the tests may be, ignores it
+
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=listen
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "torch._C" in line or "torch.version" in line:
