@@ -291,11 +291,12 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _images_for(network: ImplicitNetwork, dataset: str, split: str) -> data.Images:
     """A data set, the images of a folder in the shape that the network takes."""
-    if dataset in data.DATASETS:
-        return data.load(dataset, split)
-    # Q begins with `Normalise`, which knows (channels, side, side)
-    channels, _, side = network.Q[0].shape
-    images = data.load(dataset, split, size=side, channels=channels)
+    shape = {}
+    if dataset not in data.DATASETS:
+        # Q begins with `Normalise`, which knows (channels, side, side)
+        channels, _, side = network.Q[0].shape
+        shape = {"size": side, "channels": channels}
+    images = data.load(dataset, split, **shape)
     for note in images.notes:
         say(note)
     return images

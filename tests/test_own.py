@@ -420,9 +420,13 @@ def test_both_splits_have_the_colours_of_the_training_images(root):
     image_file(root, Image.new("RGB", (8, 8), (1, 2, 3)), split="train")
     image_file(root, Image.new("L", (8, 8), 9), split="test")
     plan = recipe("files", "smoke", network="digits", reestimate=0)
+    with pytest.raises(ValueError, match="has one class, one, so that any answer is right; add images of another"):
+        prepare.prepare_data(plan, None, torch.device("cpu"))
+    for split in ("train", "test"):
+        image_file(root, Image.new("L", (8, 8), 9), split=split, label="two")
     _, prepared = prepare.prepare_data(plan, None, torch.device("cpu"))
     assert prepared.test.images.shape == (1, 3, 8, 8)
-    assert prepared.build == {"classes": 1, "channels": 3}
+    assert prepared.build == {"classes": 2, "channels": 3}
 
 
 # What a run says at its end

@@ -160,6 +160,10 @@ def prepare_data(recipe: Recipe, own_data: Any, device: torch.device) -> tuple[R
     """
     everything, test = _load(recipe) if own_data is None else as_images(recipe.dataset, own_data)
     data.same_classes(everything, test)
+    if len(everything.classes) < 2:
+        raise ValueError(
+            f"{everything.name} has one class, {', '.join(everything.classes)}, so that any answer is right; add images of another"
+        )
     fitted, lines = _fit(recipe, everything)
     used, held = data.hold_out(everything.labels, fitted.held_out)
     if fitted.images:
