@@ -37,7 +37,7 @@ def test_half_an_environment_is_refused(tmp_path, monkeypatch, environment):
     for name, text in environment.items():
         monkeypatch.setenv(name, text)
     with pytest.raises(
-        ValueError, match=r"the environment has RANK.*WORLD_SIZE.* torchrun .*unset RANK and WORLD_SIZE"
+        ValueError, match=r"the environment has RANK.*WORLD_SIZE.*`torchrun .*unset RANK and WORLD_SIZE"
     ):
         train(recipe("digits", "smoke"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -70,7 +70,7 @@ def test_an_evaluation_is_shared(explicit, batch):
     network, images = build("digits", explicit=explicit), data.load("digits", "test")[:120]
     alone = evaluate(network, images, batch=batch)
     parts: list[list] = []
-    copied = []
+    copied: list[torch.nn.Module] = []
 
     def pretend(rank, take_turns):
         return SimpleNamespace(rank=rank, world=3, take_turns=take_turns, copy_buffers=copied.append)
