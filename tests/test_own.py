@@ -425,7 +425,7 @@ def test_both_splits_have_the_colours_of_the_training_images(root):
     for split in ("train", "test"):
         image_file(root, Image.new("L", (8, 8), 9), split=split, label="two")
     _, prepared = prepare.prepare_data(plan, None, torch.device("cpu"))
-    assert prepared.test.images.shape == (1, 3, 8, 8)
+    assert prepared.test.images.shape == (2, 3, 8, 8)
     assert prepared.build == {"classes": 2, "channels": 3}
 
 
