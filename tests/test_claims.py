@@ -84,7 +84,8 @@ def test_what_a_cell_stores_carries_the_claim_as_data():
 
 def line(given):
     """What is seen before the box is opened."""
-    return re.sub("<[^>]+>", "", re.search("<summary>(.*)</summary>", given._html())[1])
+    (summary,) = re.findall("<summary>(.*)</summary>", given._html())
+    return re.sub("<[^>]+>", "", summary)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,11 @@ from jfb_tutorial.pages.tables import table
 from jfb_tutorial.pages.values import values
 
 HEAD = ["rule", "cosine", "steps", "remark"]
-ROWS = [["JFB", "0.923", 7, "one < step"], ["exact", "1", 1234, ""], ["series", "< 1e-3", 12, "k = 5"]]
+ROWS: list[list[str | int]] = [
+    ["JFB", "0.923", 7, "one < step"],
+    ["exact", "1", 1234, ""],
+    ["series", "< 1e-3", 12, "k = 5"],
+]
 CAPTION = "Three rules at one equilibrium."
 
 
