@@ -309,3 +309,14 @@ def test_rounding_is_no_excuse_where_it_is_a_large_error_of_w():
                     wrong += [(name, seed, method, error)] if error > 0.1 else []
     assert not wrong, wrong
     assert right >= 6  # what is accurate is accepted
+
+
+def test_the_cycles_together_make_no_more_steps_than_they_may():
+    J = 0.999 * torch.roll(torch.eye(150, dtype=torch.float64), 1, dims=1)
+    g = torch.eye(150, dtype=torch.float64)[:1]
+    assert run("gmres", J, g, max_steps=krylov.MEMORY + 5)[0].steps == krylov.MEMORY + 5
+
+
+def test_a_series_that_runs_away_is_ended():
+    solution, _ = run("neumann", 2 * torch.eye(4, dtype=torch.float64), torch.ones(1, 4, dtype=torch.float64))
+    assert solution.steps < 50  # 2²⁰ is a million, and there are two cycles

@@ -541,6 +541,13 @@ def test_a_sample_that_has_gone_astray_starts_again_and_the_others_go_on():
     torch.testing.assert_close(steps[:, 1], torch.ones(4).double())
 
 
+def test_a_sample_goes_astray_from_the_best_that_it_was():
+    # 60 is twice the last, and more than a hundred times the smallest
+    T = Scripted([1.0], [0.5], [30.0], [60.0], [1.0])
+    T.solve(Broyden)
+    assert T.points[4][0] - T.points[3][0] == pytest.approx(60)  # a plain step
+
+
 def test_broyden_starts_again_when_its_memory_is_full():
     # memory for one term: the second update forgets the first, so that its B is −I and one term
     A = torch.tensor([[0.0, 0.6], [-0.4, 0.3]], dtype=torch.float64)
