@@ -206,7 +206,7 @@ def _train(options: argparse.Namespace) -> None:
     plan = recipe(options.dataset, options.scale, **_typed(options))
     settings = {"resume": options.resume, "device": options.device, "progress": not options.quiet}
     if options.seeds is None:
-        check_picture(options.out / CURVES, options.resume)
+        check_picture(options.out / CURVES, options.out)
         _tell(train(plan, options.out, **settings).record, options.out)
         return
     if options.seeds < 1:
@@ -215,11 +215,11 @@ def _train(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--seeds {options.seeds} runs the seeds 0 to {options.seeds - 1}; leave --seed out, or --seeds"
         )
-    check_picture(options.out / CURVES, options.resume)
+    check_picture(options.out / CURVES, options.out / "seed-0")
     runs = []
     for seed in range(options.seeds):
         folder = options.out / f"seed-{seed}"
-        check_picture(folder / CURVES, options.resume)
+        check_picture(folder / CURVES, folder)
         runs.append(train(plan.replace(seed=seed), folder, **settings).record)
         _tell(runs[-1], folder)
     _summarise(runs, options.out)

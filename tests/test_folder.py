@@ -379,6 +379,8 @@ def test_no_forged_state_raises_what_is_not_caught(under_way, no_training, capsy
     state = json.loads((under_way / "state.json").read_text())
     tensors, about = checkpoints.load(under_way / "checkpoint-0002.safetensors")
     checkpoints.save(under_way / "checkpoint-0002.safetensors", tensors, {"kind": "state", "epoch": 2})
+    # the other columns are not looked at
+    state["rows"] = [{key: row[key] for key in ("epoch", "loss", "gamma") if key in row} for row in state["rows"]]
     went_on = set()
     for path, new in mutants(state):
         (under_way / "state.json").write_text(json.dumps(changed(state, path, new)))
@@ -387,10 +389,8 @@ def test_no_forged_state_raises_what_is_not_caught(under_way, no_training, capsy
         except no_training:
             went_on.add(path)
     # numbers of the past, none of which decides what is trained
-    rows = {("rows", n, *key) for n in (0, 1) for key in [(k,) for k in state["rows"][0]] + [("seconds", "training")]}
-    assert went_on <= rows | {("rows", n, "seconds", "rest") for n in (0, 1)} | {
-        (key,) for key in ("seconds", "resumed", "training_version", "scalars", "gave_way")
-    }
+    past = {(key,) for key in ("seconds", "resumed", "training_version", "scalars")}
+    assert went_on <= past | {("rows", row, column) for row in (0, 1) for column in ("loss", "gamma")}
     (under_way / "state.json").write_text(json.dumps(state))
     for path, new in mutants(about):
         checkpoints.save(under_way / "checkpoint-0002.safetensors", tensors, changed(about, path, new))

@@ -21,7 +21,7 @@ from jfb_tutorial.__main__ import main
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom
 from jfb_tutorial.network import ImplicitNetwork
 from jfb_tutorial.solvers import Anderson, Broyden, FixedPointIteration
-from jfb_tutorial.training import checkpoints, data, loop, meter, prepare, probes, records, train
+from jfb_tutorial.training import checkpoints, data, files, loop, meter, prepare, probes, records, train
 from jfb_tutorial.training.evaluation import evaluate, full_precision
 from jfb_tutorial.training.recipes import recipe
 
@@ -387,7 +387,7 @@ def test_damaged_states_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"state.json is not readable"):
         train(small(), tmp_path, resume=True)
     (tmp_path / "state.json").write_text(state)
-    (tmp_path / ".model.safetensors.1.part").write_text("what a killed run left")
+    (tmp_path / files._make_part_name("model.safetensors")).write_text("what a killed run left")
     train(small(), tmp_path, resume=True)
     assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors", "record.json"}
 

@@ -73,15 +73,14 @@ def read_state(file: Path) -> dict[str, Any]:
     return state
 
 
-def check_picture(path: Path, resume: bool) -> None:
-    """Refuse to draw over a picture that is not of the finished run that is gone on with.
+def check_picture(path: Path, run: Path) -> None:
+    """Refuse to draw over a picture, unless `run` is the folder of a finished run: that is gone on with, or refuses itself.
 
     Raises:
         FileExistsError: it is there, and may be anybody's.
     """
     files.check_target(path)
-    # where several seeds are trained, the first one's folder is in that of the picture
-    if path.exists() and not (resume and any((path.parent / name / RECORD).is_file() for name in ("", "seed-0"))):
+    if path.exists() and not (run / RECORD).is_file():
         raise FileExistsError(f"out: {path} is there already, and would be drawn over; choose another folder")
 
 
