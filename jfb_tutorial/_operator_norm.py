@@ -121,10 +121,11 @@ class OperatorNorm(nn.Module):
         # under autocast the map, and with it σ, would be computed in half precision
         with torch.autocast(weight.device.type, enabled=False):
             work = torch.promote_types(weight.dtype, torch.float32)
-            # a copy, since the buffer may change before the backward pass; normed, since half precision rounds it
-            x = self.vector.clone().to(work)
+            x = self.vector.to(work)
+            # normed, since half precision rounds it; a new tensor, since the buffer may change before the backward pass
+            x = x / torch.linalg.vector_norm(x)
             # d‖Ax‖/dA = (Ax/‖Ax‖)xᵀ is the derivative of the norm of A at its largest singular vector x
-            sigma = torch.linalg.vector_norm(self.linear_map(x / torch.linalg.vector_norm(x), weight.to(work)))
+            sigma = torch.linalg.vector_norm(self.linear_map(x, weight.to(work)))
         # where σ < γ the factor is 1, and the clamp lets no gradient through to σ
         return weight * (self.gamma / sigma.clamp(min=self.gamma)).to(weight.dtype)
 

@@ -320,3 +320,21 @@ def test_the_cycles_together_make_no_more_steps_than_they_may():
 def test_a_series_that_runs_away_is_ended():
     solution, _ = run("neumann", 2 * torch.eye(4, dtype=torch.float64), torch.ones(1, 4, dtype=torch.float64))
     assert solution.steps < 50  # 2²⁰ is a million, and there are two cycles
+
+
+def test_bicgstab_starts_afresh_where_its_next_directions_would_be_residuals_alone():
+    J = 0.95 * torch.roll(torch.eye(60, dtype=torch.float64), 1, dims=1)  # ρ is 0 after each step from e₀
+    solution, _ = run("bicgstab", J, torch.eye(60, dtype=torch.float64)[:1], tol=1e-8)
+    assert solution.converged.all()
+    assert solution.steps < 100  # 174 if it goes on
+
+
+def test_a_system_at_rest_leaves_the_least_squares_problem_regular():
+    J = dict(matrices())["gaussian"]
+    g = torch.randn(2, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    g[1] = 0
+    arnoldi = krylov._Arnoldi(g, 5)
+    for _ in range(5):
+        arnoldi.extend(lambda w: w @ J)
+    assert torch.linalg.matrix_rank(arnoldi.H).tolist() == [5, 5]  # 0 / 0 is NaN on some devices
+    assert (arnoldi.minimiser()[1] == 0).all()

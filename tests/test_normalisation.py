@@ -381,3 +381,33 @@ def test_a_factor_that_is_no_positive_number(gamma):
     for call in (lambda: Rescaling(gamma), lambda: operator_norm(nn.Linear(2, 2), gamma)):
         with pytest.raises((TypeError, ValueError), match="gamma must be"):
             call()
+
+
+def test_the_iteration_takes_the_eps_of_the_layer():
+    net = network()
+    net.R.norm.eps = 0.5
+    u, q = torch.randn(6, 2, 3, 3, generator=torch.Generator().manual_seed(2)).double(), net.Q(data()).detach()
+    recorded = net.R(u, q)
+    with torch.no_grad():
+        torch.testing.assert_close(net.R(u, q), recorded, rtol=0, atol=0)
+
+
+def test_rescaling_shares_the_factor_among_the_blocks():
+    class Blocks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = nn.Sequential(*(nn.Conv2d(2, 2, 1) for _ in range(3)))
+
+        def forward(self, u, q):
+            return self.blocks(u + q)
+
+    torch.manual_seed(0)
+    R, u = Blocks(), torch.zeros(4, 2, 3, 3)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        stretch, before = Rescaling.stretch(R, u, u), [p.clone() for p in R.parameters()]
+        torch.manual_seed(1)
+        Rescaling(0.001)(R, u, u)
+    assert stretch > 0.001
+    for new, old in zip(R.parameters(), before, strict=True):
+        torch.testing.assert_close(new, old * (0.001 / stretch) ** (1 / 3))
