@@ -220,6 +220,12 @@ def test_the_average_of_the_last_fifth_is_what_is_tested():
     torch.testing.assert_close(next(run.network.parameters()).data, 0.9 * seen[8] + 0.1 * seen[9])
 
 
+def test_the_average_of_a_single_step_is_its_weights():
+    averaged, plain = (train(small(epochs=1, images=100, batch=100, average=average)).network for average in (0.9, 0.0))
+    for mine, its in zip(averaged.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(mine, its)
+
+
 def test_products_are_those_of_the_rule():
     row = train(small(rule=NeumannSeries(6), epochs=1)).record["epochs"][0]
     assert row["products"] == 5 * 4  # four batches

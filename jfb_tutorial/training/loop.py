@@ -292,7 +292,8 @@ class _Training:
                 rate = recipe.rate(epoch * steps + batch, total, steps)
                 self.prepared.optimiser.set_rate(rate)
                 self._step_or_say_where(images, labels, whole, meter, batch)
-                if average and epoch * steps + batch >= AVERAGED * total:
+                # the last step at least, in a run of a few steps
+                if average and epoch * steps + batch >= min(AVERAGED * total, total - 1):
                     average.update_parameters(self.network)
                 bar.update()
                 if self.progress and batch % 20 == 0:  # reading the loss waits for the GPU
