@@ -83,6 +83,13 @@ class _Module(getattr(backend_registration, "_DummyBackendModule", object)):  # 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16, torch.float16]
 
+    # what `fork_rng` puts back, in files that come after in the same process too; the device draws on the CPU
+    def get_rng_state(self, device: int = 0) -> Tensor:
+        return torch.empty(0, dtype=torch.uint8)
+
+    def set_rng_state(self, state: Tensor, device: int = 0) -> None:
+        pass
+
 
 class FakeTensor(Tensor):
     """A tensor that says it is on the device, and holds its values on the CPU."""

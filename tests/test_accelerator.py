@@ -275,15 +275,15 @@ def test_a_run_on_the_device_leaves_files_for_any(accelerator, tmp_path):
 # Evaluation and measurements
 
 
-def test_an_evaluation_reads_once_a_check_and_six_times_more(accelerator):
+def test_an_evaluation_reads_once_a_check_and_eight_times_more(accelerator):
     images, model = digits(60), network(solver=FixedPointIteration(1e-3, 50))
     for training_mode in (False, True):
         accelerator.clear()
         found = evaluate(model, images, batch=30, training_mode=training_mode)
         reads = accelerator.reads
         checks = sum(count for place, count in accelerator.places.items() if "iteration.py" in place)
-        # what it reports, five numbers, and whether buffers have changed
-        assert reads == checks + 6
+        # what it reports, five numbers, whether buffers have changed, and whether weights and answers are finite
+        assert reads == checks + 8
         expected = evaluate(network("cpu", solver=model.solver), images, batch=30, training_mode=training_mode)
         assert repr(found) == repr(expected)
         assert torch.equal(found.predictions.cpu(), expected.predictions)
@@ -306,7 +306,7 @@ def test_buffers_are_put_back_with_one_read(accelerator):
 def test_an_inspection_reads_once_a_step(accelerator):
     accelerator.clear()
     seen = inspect(network(), digits(20), steps=5, batch=10)
-    assert accelerator.reads == 2 * 5 + 3  # and the three tables, at the end
+    assert accelerator.reads == 2 * 5 + 4  # and whether the weights are finite, and the three tables at the end
     assert seen.summary() == inspect(network("cpu"), digits(20), steps=5, batch=10).summary()
 
 

@@ -127,14 +127,18 @@ def _follow(network: ImplicitNetwork, q: Tensor, steps: int) -> tuple[Tensor, Te
         size = sample_norm(v)
         # 0/0 at a fixed point 0 is no residual to refuse
         residual = torch.where(size == 0, 0.0, sample_norm(v, u) / size)
-        if not residual.isfinite().all():
-            raise FloatingPointError(f"the iteration leaves the finite numbers at step {number}; is T a contraction?")
         sure, classes = network.S(v).float().softmax(dim=1).max(dim=1)
-        if not sure.isfinite().all():  # NaN, after logits that overflow
-            raise FloatingPointError(
-                f"S answers with logits that are not finite at step {number}; are its weights too large?"
-            )
+        # one read of the device a step; which of the two it is, is asked where the inspection ends
+        if not (residual.isfinite().all() & sure.isfinite().all()):
+            _raise_not_finite(residual, number)
         rows.append((classes, sure, residual))
         u = v
     predictions, confidence, residuals = (torch.stack(column) for column in zip(*rows, strict=True))
     return predictions, confidence, residuals
+
+
+def _raise_not_finite(residual: Tensor, number: int) -> None:
+    """Say whether the iteration or, NaN after logits that overflow, the answer left the finite numbers."""
+    if not residual.isfinite().all():
+        raise FloatingPointError(f"the iteration leaves the finite numbers at step {number}; is T a contraction?")
+    raise FloatingPointError(f"S answers with logits that are not finite at step {number}; are its weights too large?")
