@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import statistics
 import sys
 import warnings
@@ -30,6 +29,7 @@ from .training.files import check_target, write
 from .training.folder import check_picture
 from .training.forms import escape
 from .training.inspection import inspect
+from .training.processes import read_environment
 from .training.recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
 
 CURVES = "curves.png"
@@ -183,7 +183,7 @@ def _train(options: argparse.Namespace) -> None:
 def _summarise(runs: list[records.Record], folder: Path) -> None:
     """Draw the curves of several seeds, and say how far they lie apart."""
     # torchrun runs this in every process: rank 0 reports for all
-    if int(os.environ.get("RANK", 0)):
+    if read_environment()[0]:
         return
     accuracies = [100 * record["result"]["test_accuracy"] for record in runs]
     _draw(curves(runs), folder / CURVES, dpi=150)
@@ -209,7 +209,7 @@ def _typed(options: argparse.Namespace) -> dict[str, Any]:
 def _tell(record: records.Record, folder: Path) -> None:
     """Draw a run's curves, and say what came out."""
     # torchrun runs this in every process: rank 0 reports for all
-    if int(os.environ.get("RANK", 0)):
+    if read_environment()[0]:
         return
     _draw(curves([record]), folder / CURVES, dpi=150)
     result = record["result"]

@@ -113,6 +113,7 @@ def train(
         torch.OutOfMemoryError: a batch does not fit into the device's memory; the message says which one does.
         FileNotFoundError, ValueError, OSError: data or checkpoints are missing or damaged, or do not fit the recipe.
         TypeError: network or data are of another kind; the message says which is wanted.
+        SystemExit: any of these, where several processes train: one that went on would leave the others waiting.
     """
     recipe = settle(recipe, network)
     processes = Processes(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
