@@ -34,6 +34,7 @@ from .training.folder import check_picture
 from .training.forms import escape
 from .training.inspection import inspect
 from .training.output import in_a_line, say, shorten
+from .training.processes import read_environment
 from .training.recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
 
 CURVES = "curves.png"
@@ -228,7 +229,7 @@ def _train(options: argparse.Namespace) -> None:
 def _summarise(runs: list[records.Record], folder: Path) -> None:
     """Draw the curves of several seeds, and say how far they lie apart."""
     # torchrun runs this in every process: rank 0 reports for all
-    if int(os.environ.get("RANK", 0)):
+    if read_environment()[0]:
         return
     accuracies = [100 * record["result"]["test_accuracy"] for record in runs]
     _draw(curves(runs), folder / CURVES, dpi=150)
@@ -254,7 +255,7 @@ def _typed(options: argparse.Namespace) -> dict[str, Any]:
 def _tell(record: records.Record, folder: Path) -> None:
     """Draw a run's curves, and say what came out."""
     # torchrun runs this in every process: rank 0 reports for all
-    if int(os.environ.get("RANK", 0)):
+    if read_environment()[0]:
         return
     _draw(curves([record]), folder / CURVES, dpi=150)
     result = record["result"]
@@ -304,7 +305,7 @@ def _images_for(network: ImplicitNetwork, dataset: str, split: str) -> data.Imag
 
 def _inspect(options: argparse.Namespace) -> None:
     if options.picture:
-        _check_picture(options.picture)
+        _check_suffix(options.picture)
     network = checkpoints.load_network(options.checkpoint)
     for target in (options.picture, options.out):
         if target:
@@ -326,7 +327,7 @@ def _inspect(options: argparse.Namespace) -> None:
         write(options.out, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def _check_picture(path: Path) -> None:
+def _check_suffix(path: Path) -> None:
     """Refuse what Matplotlib cannot write, before all images are looked at."""
     kinds = FigureCanvasAgg.filetypes
     if path.suffix.lower().removeprefix(".") not in kinds:

@@ -154,6 +154,7 @@ def test_a_run_that_another_process_makes_is_left_to_it(tiny, tmp_path):
 def test_reproduce_is_one_process(tiny, tmp_path, monkeypatch):
     for name, text in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, text)
+    monkeypatch.setattr(experiments, "train", pytest.fail)  # which would wait for the other process
     with pytest.raises(ValueError, match="reproduce trains in one process, and WORLD_SIZE is 2"):
         reproduce(tiny, tmp_path)
 

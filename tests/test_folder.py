@@ -18,6 +18,7 @@ import torch
 
 from jfb_tutorial.__main__ import main
 from jfb_tutorial.training import checkpoints, data, files, folder, locks, records, train
+from jfb_tutorial.training.forms import COUNT, NUMBER, check_form
 from jfb_tutorial.training.recipes import recipe
 
 PLAN = recipe("digits", "smoke", epochs=3, images=60, batch=30, reestimate=0, probe=0)
@@ -191,6 +192,19 @@ def test_nothing_but_files_is_written_over(tmp_path):
     assert names(tmp_path) == {"pipe", "folder", "link"}
 
 
+def test_a_report_is_not_written_over_a_link(finished, capsys):
+    (finished / "mine").write_text("mine")
+    (finished / "link.png").symlink_to("mine")
+    for option in ("--out", "--picture"):
+        assert main(["inspect", str(finished / "model.safetensors"), option, str(finished / "link.png")]) == 1
+        shown = capsys.readouterr()
+        assert "link.png is a link, and only a file can be written over" in shown.err
+        assert not shown.out  # before the images are looked at
+        with pytest.raises(SystemExit, match="2"):
+            main(["inspect", str(finished / "model.safetensors"), option, ""])
+    assert (finished / "mine").read_text() == "mine"
+
+
 def test_temporary_names_are_new_and_cannot_be_prepared(tmp_path, monkeypatch):
     seen = []
     rename = os.replace
@@ -358,6 +372,24 @@ def fault_of(action):
     return fault
 
 
+@pytest.mark.parametrize(
+    ("value", "form", "fault"),
+    [
+        (math.inf, NUMBER, "what it holds must be a number, got inf"),
+        (True, NUMBER, "must be a number, got True"),
+        (-1, COUNT, "must be a whole number from 0 on, got -1"),
+        (1.0, COUNT, "must be a whole number from 0 on"),
+        ({"a": [{"b": 1}, {}]}, {"a": [{"b": COUNT}]}, r"a\[1\].b is missing"),
+        ({"a": [{"b": 1}, {"b": "x"}]}, {"a": [{"b": COUNT}]}, r"a\[1\].b must be a whole number"),
+        ({"x\x1b": "long " * 50}, {"*": COUNT}, r"x\\x1b must be .*got 'long .{0,60}…;"),
+        ([], {"a?": COUNT}, "must be an object"),
+    ],
+)
+def test_a_fault_names_the_file_and_the_field(value, form, fault):
+    with pytest.raises(ValueError, match=f"^file.json is damaged or was altered: .*{fault}"):
+        check_form("file.json", value, form)
+
+
 def test_no_altered_state_goes_on(under_way, no_training, capsys):
     state = json.loads((under_way / "state.json").read_text())
     with pytest.raises(no_training):
@@ -442,6 +474,15 @@ def test_no_altered_record_is_a_traceback(finished):
         (finished / "record.json").write_text(json.dumps(changed(record, path, new)))
         fault = fault_of(lambda: train(PLAN, finished, resume=True))
         assert not fault or str(finished) in fault, path
+
+
+@pytest.mark.parametrize("path", [("parameters",), ("result", "test_images"), ("result", "seconds")])
+def test_a_finished_record_has_what_is_told_of_it(finished, capsys, path):
+    record = json.loads((finished / "record.json").read_text())
+    (finished / "record.json").write_text(json.dumps(changed(record, path, mutants)))
+    status, error = run_in_a_line([*COMMAND, str(finished), "--resume"], capsys)
+    assert status == 1
+    assert f"record.json is damaged or was altered: {'.'.join(path)} is missing" in error
 
 
 def test_no_forged_network_is_a_traceback(finished):

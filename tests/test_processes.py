@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import distributed
 
 from jfb_tutorial.architectures import build
 from jfb_tutorial.training import data, train
@@ -94,6 +95,25 @@ def test_an_evaluation_is_shared(explicit, batch):
     assert copied == [network] * 4
     # in training mode each would draw other masks: all do everything
     evaluate(network, images, batch=batch, training_mode=True, processes=pretend(1, pytest.fail))
+
+
+def test_what_processes_exchange(monkeypatch):
+    """The batches of three processes come in their order, though the last ones have one less; buffers are the first one's."""
+    processes = Processes(torch.device("cpu"))
+    processes.rank, processes.world = 1, 3
+    five: list[tuple[torch.Tensor, ...]] = [(torch.tensor(number),) for number in range(5)]
+    sent = []
+
+    def gather(everyone, mine):
+        everyone[:] = [five[rank::3] for rank in range(3)]
+
+    monkeypatch.setattr(distributed, "all_gather_object", gather)
+    monkeypatch.setattr(distributed, "broadcast", lambda buffer, source: sent.append((buffer, source)))
+    assert processes.take_turns(five[1::3]) == five
+    norm = torch.nn.BatchNorm1d(2)
+    processes.copy_buffers(norm)
+    assert [source for _, source in sent] == [0, 0, 0]
+    assert all(buffer is own for (buffer, _), own in zip(sent, norm.buffers(), strict=True))
 
 
 FAILING = """

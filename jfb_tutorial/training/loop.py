@@ -118,6 +118,7 @@ def train(
         FileNotFoundError, ValueError, OSError: data or checkpoints are missing or damaged, or do not fit the recipe; there is
             no such device.
         TypeError: network or data are of another kind; the message says which is wanted.
+        SystemExit: any of these, where several processes train: one that went on would leave the others waiting.
     """
     recipe = settle(recipe, network)
     chosen = devices.choose(device)
