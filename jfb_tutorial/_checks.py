@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Real
 
@@ -78,12 +79,17 @@ def check_image(name: str, u: Tensor, v) -> None:
         raise TypeError(f"T must keep the dtype of u: it maps {u.dtype} to {v.dtype}; convert its weights or {name}")
 
 
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether every number is finite, by one read of the device."""
+    flags = [tensor.isfinite().all() for tensor in tensors]
+    return not flags or bool(torch.stack(flags).all())
+
+
 def check_finite(network: nn.Module) -> None:
     """FloatingPointError, naming the first such parameter or buffer, if a number in a network is NaN or infinite."""
     named = [*network.named_parameters(), *network.named_buffers()]
     named = [(name, tensor.detach()) for name, tensor in named if tensor.is_floating_point()]
-    # one read of the device for all of them
-    if not named or bool(torch.stack([tensor.isfinite().all() for _, tensor in named]).all()):
+    if all_finite(tensor for _, tensor in named):
         return
     name, bad, size = next(
         (name, int((~tensor.isfinite()).sum()), tensor.numel()) for name, tensor in named if not tensor.isfinite().all()

@@ -87,55 +87,56 @@ def test_written_again_nothing_changes(tmp_path, folder):
         assert (tmp_path / path.relative_to(folder)).read_bytes() == path.read_bytes()
 
 
-def test_what_the_reader_changed_stays(tmp_path, capsys, monkeypatch):
-    one = BOOK / "03-solving.ipynb"
-    monkeypatch.setattr(editions, "notebooks", lambda: [one])
+@pytest.fixture
+def one_chapter(tmp_path, monkeypatch):
+    """A folder with one chapter, and a function that changes the chapter in the book."""
+    source = BOOK / "03-solving.ipynb"
+    monkeypatch.setattr(editions, "notebooks", lambda: [source])
     monkeypatch.setattr(editions, "_copy_what_chapters_read", lambda folder: None)
     editions.work(tmp_path)
-    mine = tmp_path / one.name
+
+    def change_the_book():
+        changed = read(source)
+        changed.cells[1].source = "# new in the book\n" + changed.cells[1].source
+        (tmp_path / "book").mkdir()
+        nbformat.write(changed, tmp_path / "book" / source.name)
+        monkeypatch.setattr(editions, "notebooks", lambda: [tmp_path / "book" / source.name])
+
+    return tmp_path / source.name, change_the_book
+
+
+def test_what_the_reader_changed_stays(one_chapter, capsys):
+    mine, change_the_book = one_chapter
     notebook = read(mine)
     notebook.cells[-1].source += "\nmy own note"
     nbformat.write(notebook, mine)
-    editions.work(tmp_path)
+    editions.work(mine.parent)
     assert read(mine).cells[-1].source.endswith("my own note")
     assert not capsys.readouterr().out  # the book has nothing new
-    # the book changes
-    changed = read(one)
-    changed.cells[1].source = "# new in the book\n" + changed.cells[1].source
-    (tmp_path / "book").mkdir()
-    nbformat.write(changed, tmp_path / "book" / one.name)
-    monkeypatch.setattr(editions, "notebooks", lambda: [tmp_path / "book" / one.name])
-    editions.work(tmp_path)
+    change_the_book()
+    editions.work(mine.parent)
     said = capsys.readouterr().out
     assert said.startswith("03-solving.ipynb: you have changed it, and so has the book; yours stays")
     assert read(mine).cells[-1].source.endswith("my own note")
-    assert read(tmp_path / "03-solving.new.ipynb").cells[1].source.startswith("# new in the book")
-    editions.work(tmp_path)
+    assert read(mine.with_suffix(".new.ipynb")).cells[1].source.startswith("# new in the book")
+    editions.work(mine.parent)
     assert not capsys.readouterr().out  # said once
 
 
-def test_what_the_reader_only_ran_is_renewed(tmp_path, monkeypatch):
-    one = BOOK / "03-solving.ipynb"
-    monkeypatch.setattr(editions, "notebooks", lambda: [one])
-    monkeypatch.setattr(editions, "_copy_what_chapters_read", lambda folder: None)
-    editions.work(tmp_path)
-    notebook = read(tmp_path / one.name)
+def test_what_the_reader_only_ran_is_renewed(one_chapter):
+    mine, change_the_book = one_chapter
+    notebook = read(mine)
     notebook.cells[-1].metadata["seen"] = True
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], 7
-    nbformat.write(notebook, tmp_path / one.name)
-    editions.work(tmp_path)
-    assert (
-        read(tmp_path / one.name).cells[-1].metadata.get("seen")
-    )  # nothing new in the book: the outputs are the reader's
-    changed = read(one)
-    changed.cells[1].source = "# new in the book\n" + changed.cells[1].source
-    (tmp_path / "book").mkdir()
-    nbformat.write(changed, tmp_path / "book" / one.name)
-    monkeypatch.setattr(editions, "notebooks", lambda: [tmp_path / "book" / one.name])
-    editions.work(tmp_path)
-    assert read(tmp_path / one.name).cells[1].source.startswith("# new in the book")
+    nbformat.write(notebook, mine)
+    editions.work(mine.parent)
+    # nothing new in the book: the outputs are the reader's
+    assert read(mine).cells[-1].metadata.get("seen")
+    change_the_book()
+    editions.work(mine.parent)
+    assert read(mine).cells[1].source.startswith("# new in the book")
 
 
 def test_markup_becomes_what_any_renderer_shows():

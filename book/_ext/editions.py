@@ -25,7 +25,7 @@ from pybtex.richtext import Text
 from chapters import BOOK, chapter_time, named_values, notebooks, repository, title
 from plain_markdown import Renderer
 
-READ = ("records", "timings", "images", "runs.py", "_reproductions.yml")
+READ = ("records", "timings", "images", "runs.py")
 """What chapters read beside themselves."""
 
 _SOLUTION = re.compile(

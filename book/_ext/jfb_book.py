@@ -186,9 +186,9 @@ class CodeInClaims(SphinxPostTransform):
     formats = ("html",)
 
     def run(self, **_: object) -> None:
-        for cell in self.document.findall(
-            lambda node: node.get("nb_element") == "cell_code" if isinstance(node, nodes.container) else False
-        ):
+        for cell in self.document.findall(nodes.container):
+            if cell.get("nb_element") != "cell_code":
+                continue
             boxes = [raw for raw in cell.findall(nodes.raw) if CODE in raw.astext()]
             code = cell.children[0]
             # a cell of several claims keeps its code above them

@@ -5,6 +5,7 @@ table(["rule", "cosine", "time [ms]"], [["JFB", "0.923", "1.2"], ["exact", "1", 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -26,6 +27,8 @@ _STYLE = (
     "text-align:right;padding:.05em 0;gap:1em}.jfb-many tbody th{font-weight:600}.jfb-many i{display:none}"
     ".jfb-many td::before{content:attr(data-name);text-align:left}}"
 )
+_NUMBER = re.compile(r"[−\-+±<≤>≥≈~ ]*\d[\d,]*")
+"""A number up to its decimal point, and what may stand before it."""
 _MANY = 4
 """So many columns of numbers do not fit a phone side by side."""
 
@@ -132,11 +135,5 @@ def _text(cell: str | int) -> str:
 
 def _point(cell: str) -> int | None:
     """Where the decimal point of a number stands, or its end; None for words."""
-    number = cell.strip().lstrip("−-+±<≤>≥≈~ ")
-    if not number[:1].isdigit():
-        return None
-    start = len(cell) - len(cell.lstrip("−-+±<≤>≥≈~ "))
-    digits = start
-    while digits < len(cell) and (cell[digits].isdigit() or cell[digits] == ","):
-        digits += 1
-    return digits
+    number = _NUMBER.match(cell)
+    return number.end() if number else None

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..architectures import build
 from ..network import ImplicitNetwork
 from .files import write
-from .forms import COUNT, NUMBER, OBJECT, TEXT, check_form, escape, or_null
+from .forms import COUNT, NUMBER, OBJECT, TEXT, check_form, escape, or_null, read_json
 from .recipes import OWN, Recipe
 
 __all__ = ["digest", "load", "load_network", "recall", "restore", "save", "save_network"]
@@ -183,8 +183,8 @@ def _check_record_beside(path: Path, own_digest: str) -> None:
     # `Folder` and `experiments.reproduce` leave them under these names
     beside = path.with_name("record.json") if path.name == "model.safetensors" else path.with_suffix(".json")
     try:
-        model = json.loads(beside.read_text(encoding="utf-8")).get("model")
-    except (OSError, ValueError, AttributeError, RecursionError):
+        model = read_json(beside).get("model")
+    except (OSError, ValueError, AttributeError):
         return  # there is no record; whether one that cannot be read matters is for its readers to say
     # older records do not name their network
     if isinstance(model, str) and model != own_digest:

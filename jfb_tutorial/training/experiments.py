@@ -136,10 +136,11 @@ def _find_fault(kept: Path, record: records.Record) -> str:
     if not kept.is_file():
         return "is not there"
     try:
-        # older records do not name their network
-        return "" if checkpoints.digest(kept) == record.get("model", checkpoints.digest(kept)) else "is of another run"
+        own = checkpoints.digest(kept)
     except ValueError:
         return "is damaged"
+    # older records do not name their network
+    return "" if own == record.get("model", own) else "is of another run"
 
 
 def _can_go_on(under_way: Path, wanted: Recipe) -> bool:

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from .._checks import all_finite
 from ..gradients import tally
 from ..network import ImplicitNetwork
 from ..normalisation import reestimate
@@ -273,7 +274,7 @@ class _Training:
             rate = self._steps(epoch, meter)
             row = {"epoch": epoch + 1, "lr": rate, **meter.row(self.processes.add_up, self.processes.take_largest)}
         # one read of the device an epoch; the loss of the last step is that of the weights before it
-        if not torch.stack([parameter.isfinite().all() for parameter in self.network.parameters()]).all():
+        if not all_finite(self.network.parameters()):
             raise FloatingPointError(f"after the last batch of epoch {epoch + 1} the weights are not finite; {REMEDY}")
         row["products"] = count.products
         row["adjoint_residual"] = max(count.residuals, default=None)
