@@ -32,8 +32,9 @@ def tiny(**changes):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A trained network's file."""
-    train(tiny(), tmp_path_factory.mktemp("run") / "out")
-    return tmp_path_factory.getbasetemp() / "run0" / "out" / "model.safetensors"
+    out = tmp_path_factory.mktemp("run") / "out"
+    train(tiny(), out)
+    return out / "model.safetensors"
 
 
 # Consoles and pipes
