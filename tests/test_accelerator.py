@@ -4,9 +4,11 @@ Nothing may mix devices, every number must be the CPU's, and the device is waite
 idle. The page "On a GPU" of the book quotes these counts.
 """
 
+import contextlib
+
 import pytest
 import torch
-from fake_accelerator import NAME, Accelerator, Missing
+from fake_accelerator import NAME, Accelerator, Missing, register
 from problems import Layer
 from torch.nn import functional as F
 
@@ -23,6 +25,11 @@ from jfb_tutorial.training.evaluation import evaluate
 from jfb_tutorial.training.inspection import inspect
 from jfb_tutorial.training.loop import _Training
 from jfb_tutorial.training.recipes import recipe
+
+# when the file is read, before any test runs: at its first backward pass autograd makes a queue for each device that there is,
+# and never one for a device that comes later
+with contextlib.suppress(Missing):
+    register()
 
 READS_AN_EPOCH = 4  # a loss that is not finite, the sums, the maxima, the weights that are not finite
 UPLOADS_AN_EPOCH = 2  # the order of the images, and the draws for their augmentation
@@ -48,7 +55,6 @@ SOLVERS = [
 
 @pytest.fixture
 def accelerator():
-    # not when the file is read: a registered device stays, and files that come before this one need not have it
     try:
         opened = Accelerator()
     except Missing as missing:
