@@ -17,12 +17,8 @@ EXACT = ImplicitDifferentiation(tol=1e-4)
 FIVE, THREE, ONE = range(5), range(3), range(1)
 
 
-def _digits(
-    label: str, seeds: range = FIVE, *, keeps: str = "", **changes
-) -> Experiment:
-    return Experiment(
-        label, "cpu", recipe("digits", "cpu", **changes), seeds, keeps
-    )
+def _digits(label: str, seeds: range = FIVE, *, keeps: str = "", **changes) -> Experiment:
+    return Experiment(label, "cpu", recipe("digits", "cpu", **changes), seeds, keeps)
 
 
 CONVERGED = ImplicitDifferentiation(tol=1e-3)
@@ -42,22 +38,14 @@ OURS = {
 def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
     """The runs of the JFB paper on a data set: its Tables 1 and 2, its figures of training, and what tells their causes apart."""
 
-    def runs(
-        label: str, seeds: range = ONE, *, keeps: str = "", **more
-    ) -> Experiment:
+    def runs(label: str, seeds: range = ONE, *, keeps: str = "", **more) -> Experiment:
         return Experiment(
-            label,
-            scale,
-            recipe(dataset, scale, watch_test=True, **changes, **more),
-            seeds,
-            keeps,
+            label, scale, recipe(dataset, scale, watch_test=True, **changes, **more), seeds, keeps
         )
 
     # on CIFAR-10 the paper solves the forward problem more tightly where the Jacobian is used
     without = {"batch_norm": False} | (
-        {"solver": FixedPointIteration(tol=1e-4, max_steps=500)}
-        if dataset == "cifar10"
-        else {}
+        {"solver": FixedPointIteration(tol=1e-4, max_steps=500)} if dataset == "cifar10" else {}
     )
     mnist = dataset == "mnist"
 
@@ -82,24 +70,12 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
                     **PUBLISHED,
                     **without,
                 ),
-                runs(
-                    "jacobian-published-free",
-                    THREE,
-                    rule=PublishedCG(),
-                    **short,
-                    **without,
-                ),
+                runs("jacobian-published-free", THREE, rule=PublishedCG(), **short, **without),
                 runs("jfb-rescaling", norm="rescaling", **without),
                 runs("jfb-appendix-e", **APPENDIX_E, **short),
                 runs("jfb-appendix-e-lr", lr=APPENDIX_E["lr"], **short),
-                runs(
-                    "jfb-appendix-e-tol", solver=APPENDIX_E["solver"], **short
-                ),
-                runs(
-                    "jfb-augmented",
-                    keeps=kept("mnist-augmented.safetensors"),
-                    **OURS,
-                ),
+                runs("jfb-appendix-e-tol", solver=APPENDIX_E["solver"], **short),
+                runs("jfb-augmented", keeps=kept("mnist-augmented.safetensors"), **OURS),
             )
             if mnist
             else ()
@@ -130,17 +106,9 @@ ON_A_GPU = {"epochs": 30, "held_out": 5000, "probe": 16}
 ABLATIONS = {
     "explicit": {"explicit": True},
     # how the iteration is made
-    "tol-0.1": {
-        "solver": FixedPointIteration(tol=1e-1, max_steps=20, relative=True)
-    },
-    "tol-0.001": {
-        "solver": FixedPointIteration(tol=1e-3, max_steps=20, relative=True)
-    },
-    "5-steps": {
-        "solver": FixedPointIteration(
-            tol=1e-2, max_steps=5, relative=True, check_every=0
-        )
-    },
+    "tol-0.1": {"solver": FixedPointIteration(tol=1e-1, max_steps=20, relative=True)},
+    "tol-0.001": {"solver": FixedPointIteration(tol=1e-3, max_steps=20, relative=True)},
+    "5-steps": {"solver": FixedPointIteration(tol=1e-2, max_steps=5, relative=True, check_every=0)},
     "every-step": {"norm": "every-step"},
     # how it is trained
     "muon": {"optimiser": "muon"},
@@ -161,10 +129,7 @@ def _fast(scale: str) -> tuple[Experiment, ...]:
 
     def ablation(name: str, seeds: range, **changes) -> Experiment:
         return Experiment(
-            f"ablation-{name}",
-            scale,
-            recipe("cifar10", scale, **base | changes),
-            seeds,
+            f"ablation-{name}", scale, recipe("cifar10", scale, **base | changes), seeds
         )
 
     runs = [ablation("none", THREE)]
@@ -174,15 +139,9 @@ def _fast(scale: str) -> tuple[Experiment, ...]:
     ]
     if scale == "cpu":
         return (
+            Experiment("long-jfb", "cpu", recipe("cifar10", "full", **LONG), ONE),
             Experiment(
-                "long-jfb", "cpu", recipe("cifar10", "full", **LONG), ONE
-            ),
-            Experiment(
-                "fast-jfb",
-                "cpu",
-                recipe("cifar10", "full", **FAST),
-                ONE,
-                "cifar10.safetensors",
+                "fast-jfb", "cpu", recipe("cifar10", "full", **FAST), ONE, "cifar10.safetensors"
             ),
             *runs,
         )
@@ -193,21 +152,10 @@ def _fast(scale: str) -> tuple[Experiment, ...]:
         runs.append(ablation(name, ONE, **changes))
     return (
         Experiment(
-            "fast-jfb",
-            "full",
-            recipe("cifar10", "full"),
-            THREE,
-            "cifar10-full.safetensors",
+            "fast-jfb", "full", recipe("cifar10", "full"), THREE, "cifar10-full.safetensors"
         ),
-        Experiment(
-            "fast-short", "full", recipe("cifar10", "full", **SHORT), THREE
-        ),
-        Experiment(
-            "fast-explicit",
-            "full",
-            recipe("cifar10", "full", explicit=True),
-            THREE,
-        ),
+        Experiment("fast-short", "full", recipe("cifar10", "full", **SHORT), THREE),
+        Experiment("fast-explicit", "full", recipe("cifar10", "full", explicit=True), THREE),
         *runs,
     )
 
@@ -229,18 +177,11 @@ SUITES: dict[str, tuple[Experiment, ...]] = {
         _digits("jfb-group", THREE, norm="group"),
         _digits("jfb-no-norm", THREE, batch_norm=False),
         # the factor γ in R
-        *(
-            _digits(f"jfb-gamma-{gamma:g}", THREE, gamma=gamma)
-            for gamma in (0.9, 1.5, 3.0)
-        ),
+        *(_digits(f"jfb-gamma-{gamma:g}", THREE, gamma=gamma) for gamma in (0.9, 1.5, 3.0)),
         _digits("exact-gamma-1.5", THREE, gamma=1.5, rule=EXACT),
         # the tolerance, relative
         *(
-            _digits(
-                f"jfb-tol-{tol:g}",
-                THREE,
-                solver=FixedPointIteration(tol=tol, relative=True),
-            )
+            _digits(f"jfb-tol-{tol:g}", THREE, solver=FixedPointIteration(tol=tol, relative=True))
             for tol in (0.5, 0.1, 0.01)
         ),
         # another solver: the paper's open direction
@@ -248,9 +189,5 @@ SUITES: dict[str, tuple[Experiment, ...]] = {
     ),
     "mnist": (*_paper("mnist", "cpu"), *_paper("mnist", "full")),
     "svhn": _paper("svhn", "full"),
-    "cifar10": (
-        *_fast("cpu"),
-        *_fast("full"),
-        *_paper("cifar10", "full", network="cifar10"),
-    ),
+    "cifar10": (*_fast("cpu"), *_fast("full"), *_paper("cifar10", "full", network="cifar10")),
 }

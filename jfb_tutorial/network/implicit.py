@@ -191,6 +191,8 @@ class ImplicitNetwork(nn.Module):
     @eager
     def _solve(self, T: LatentOperator, start: Tensor) -> Solution:
         with phase(recording=False):
+            # what was found before is let go first: a tensor less that competes for the processor's cache
+            self.last = None
             # `last` is set before anything is raised, so that it tells about a failed solve too
             solution = self.last = self.solver(T, start)
         if self.on_unconverged == "raise" or (self.on_unconverged == "warn" and not self._has_warned):

@@ -138,6 +138,7 @@ class Monitor:
         check_latent("u0", u0)
         self.solver = solver
         self.step = 0
+        self.tol: float | None = None  # in the dtype of the residuals, which the first one tells
         self.residuals: list[Tensor] = []
         self.sizes: list[Tensor] = []  # ‖T(u)‖₂ at each check, where the tolerance is relative to it
         self.best = _Best() if keep_best else None
@@ -151,14 +152,16 @@ class Monitor:
         if not last and (not solver.check_every or self.step % solver.check_every):
             return False
         residual = excess = sample_norm(v, u)
-        size, tol = None, _rounded(solver.tol, residual.dtype)
+        if self.tol is None:
+            self.tol = _rounded(solver.tol, residual.dtype)
+        size, tol = None, self.tol
         if solver.relative:
             size = sample_norm(v)
             self.sizes.append(size)
             excess, tol = residual - tol * size, 0.0
         self.residuals.append(residual)
         # the one read of the device; max() hands on NaN and inf. Which samples met the tolerance is asked once, at the end
-        worst = excess.max().item() if len(excess) else 0.0
+        worst = excess.max().item() if excess.numel() else 0.0
         if not math.isfinite(worst):
             _raise_not_finite(u, v, residual, self.step)
         self.all_converged = worst <= tol
@@ -172,11 +175,11 @@ class Monitor:
         """What the loop found, with v = T(u) of the last evaluation."""
         residuals = torch.stack(self.residuals)
         met = residuals <= (self.solver.tol * torch.stack(self.sizes) if self.sizes else self.solver.tol)
-        # argmax takes the first of equals, and no bool; of a sample that never met the tolerance it is 0: see `steps`
-        check = met.to(torch.int8).argmax(dim=0) + 1
-        # the last check may come early, at max_steps; computed there, since a list of numbers would be copied to the device
-        first = (check * (self.solver.check_every or self.step)).clamp(max=self.step)
-        steps = torch.where(met.any(dim=0), first, self.step)
+        # earlier checks weigh more, so that the largest weight among those met is that of the first; 0 where there is none
+        weights = torch.arange(len(met), 0, -1, device=met.device).unsqueeze(1)
+        check = len(met) + 1 - (met * weights).amax(dim=0)
+        # a check may come early, at max_steps; computed there, since a list of numbers would be copied to the device
+        steps = (check * (self.solver.check_every or self.step)).clamp(max=self.step)
         u, residual = v, self.residuals[-1]
         if self.best is not None and self.best.seen_at == len(self.residuals):  # the last check was not met by all
             u, residual = self.best.unless(met[-1], v, residual)
@@ -250,8 +253,10 @@ def _share_memory(v: Tensor, u: Tensor) -> bool:
 def sample_norm(v: Tensor, u: Tensor | None = None) -> Tensor:
     """‖v‖₂, or ‖v − u‖₂, of each sample, `(batch,)`, computed in float32 at least."""
     # a sum of squares overflows float16 beyond 65,504, and stops growing in bfloat16 after some 256 terms
-    dtype = torch.promote_types(v.dtype, torch.float32)
-    x = v.to(dtype) if u is None else v.to(dtype) - u.to(dtype)
+    # asked first, since `to` takes a microsecond to find that there is nothing to do
+    if v.dtype not in (torch.float32, torch.float64):
+        v, u = v.float(), u if u is None else u.float()
+    x = v if u is None else v - u
     return torch.linalg.vector_norm(rows(x), dim=1)
 
 
