@@ -1,7 +1,5 @@
-"""A panel that trains while one watches: loss, error, residual and contraction factor, drawn anew after each epoch.
-
-It needs ipywidgets and a kernel. In the published page it is a sentence that says so.
-"""
+"""A panel that trains while one watches: loss, error, residual and contraction factor, drawn anew after each epoch, with those of
+earlier runs in grey."""
 
 from __future__ import annotations
 
@@ -9,11 +7,11 @@ import html
 import io
 import threading
 
-from ..network import ImplicitNetwork
-from ..training import train
-from ..training.recipes import RULES, Recipe, parse
-from ..training.records import Record
-from .curves import curves
+from ...network import ImplicitNetwork
+from ...training import train
+from ...training.recipes import RULES, Recipe, parse
+from ...training.records import Record
+from ..curves import curves
 
 __all__ = ["Panel"]
 
@@ -116,7 +114,7 @@ class Panel:
             words += f", ‖∂T/∂u‖₂ = {row['gamma']:.2f}"
         self.words.value = words + "."
         file = io.BytesIO()
-        curves([Record(epochs=rows)]).savefig(file, format="png", dpi=100)
+        curves([Record(epochs=rows)], beside=self.records).savefig(file, format="png", dpi=100)
         self.picture.value = file.getvalue()
 
     def __repr__(self) -> str:
