@@ -1,8 +1,10 @@
-"""What is read out of the chapters: their titles, claims, named values, length and run times. Needs nothing but Python."""
+"""What is read out of the chapters: their titles, claims, figures, named values, length and run times. Needs nothing but Python."""
 
 import json
 import re
 import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from jfb_tutorial.pages.claims import MIME_TYPE as CLAIM
@@ -71,3 +73,45 @@ def named_values(path: Path) -> dict[str, str]:
         for output in outputs
         if "scrapbook" in output.get("metadata", {})
     }
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture that has a caption: that of a cell, or of a directive {figure} in the text."""
+
+    name: str
+    """What the text calls it by, fig-05-regions; of a directive without a name, its file."""
+    number: str
+    """As the site counts: 5.3 in a chapter, 3 in a guide."""
+    caption: str
+    cell: int
+    """Its position in the notebook."""
+
+
+_FIGURE = re.compile(
+    r"^(?P<mark>`{3,}|:{3,})\{figure\} *(?P<file>\S+)\n(?P<options>(?::[^\n]*\n)*)(?P<body>.*?)^(?P=mark) *$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def figures(path: Path) -> list[Figure]:
+    """The figures of a notebook, in the order in which they are numbered."""
+    chapter = re.match(r"(\d+)-", path.name)
+    prefix = f"{int(chapter[1])}." if chapter else ""
+    found = [(position, *figure) for position, cell in enumerate(cells(path)) for figure in _captions(cell)]
+    return [
+        Figure(name, f"{prefix}{number}", caption, position)
+        for number, (position, name, caption) in enumerate(found, 1)
+    ]
+
+
+def _captions(cell: dict) -> Iterator[tuple[str, str]]:
+    """The name and the caption of each figure of a cell."""
+    options = cell["metadata"].get("mystnb", {}).get("figure", {})
+    if cell["cell_type"] == "code" and options.get("caption"):
+        yield options.get("name", ""), options["caption"]
+    if cell["cell_type"] == "markdown":
+        for figure in _FIGURE.finditer("".join(cell["source"])):
+            name = re.search(r"^:name: *(\S+)", figure["options"], re.MULTILINE)
+            if caption := figure["body"].strip():
+                yield (name[1] if name else figure["file"]), caption

@@ -12,12 +12,13 @@ import json
 import re
 from pathlib import Path
 
+import myst_nb.sphinx_
 import yaml
 from docutils import nodes
 from docutils.parsers.rst import Directive, directives
 from jfb_tutorial.pages import explorers
 from jfb_tutorial.pages.claims import CODE
-from myst_nb.sphinx_ import HideCodeCellNode
+from myst_nb.sphinx_ import HideCodeCellNode, SphinxNbRenderer
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -166,6 +167,20 @@ def describe_pictures(app: Sphinx, doctree: nodes.document) -> None:
                 image["alt"] = plain[0].strip()
 
 
+class CaptionedPictures(SphinxNbRenderer):
+    """A cell's caption is its picture's; MyST-NB would give each of the cell's outputs a figure of that name."""
+
+    def _render_nb_cell_code_outputs(self, token, outputs: list) -> None:
+        metadata = token.meta["metadata"]
+        options = metadata.get("mystnb", {})
+        rest = {name: option for name, option in options.items() if name != "figure"}
+        for output in outputs:
+            pictured = "image/png" in output.get("data", {})
+            token.meta["metadata"] = metadata if pictured else {**metadata, "mystnb": rest}
+            super()._render_nb_cell_code_outputs(token, [output])
+        token.meta["metadata"] = metadata
+
+
 class TitledCode(SphinxTransform):
     """A folded cell has the title that its first line, a comment, gives it."""
 
@@ -217,6 +232,16 @@ def escape_bars(app: Sphinx, what: str, name: str, obj, options, lines: list[str
         lines[number] = "`".join(parts)
 
 
+def add_targets(app: Sphinx, env) -> list[str]:
+    """Claims and theorems are something to link to: `[Lemma A.1](#lemma-A1)`. MyST itself finds neither."""
+    labels = env.domaindata["std"]["anonlabels"]
+    # a target is looked for in lower case
+    for path in notebooks():
+        labels |= {claim["identifier"].lower(): (path.stem, claim["identifier"]) for claim in claims(path)}
+    labels |= {label.lower(): (proof["docname"], label) for label, proof in getattr(env, "proof_list", {}).items()}
+    return []
+
+
 def number_by_file(app: Sphinx, env) -> list[str]:
     """A chapter has the number of its file, 10-… is chapter 10, though one before it may not be written yet."""
     for name, numbers in env.toc_secnumbers.items():
@@ -237,6 +262,7 @@ def number_by_file(app: Sphinx, env) -> list[str]:
 
 def setup(app: Sphinx) -> dict:
     app.setup_extension("theme_faults")
+    myst_nb.sphinx_.SphinxNbRenderer = CaptionedPictures  # MyST-NB's parser looks for it there
     app.add_directive("claims-ledger", ClaimsLedger)
     app.add_directive("run-times", RunTimes)
     app.add_directive("cite-this-book", CiteThisBook)
@@ -248,6 +274,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", set_repository, priority=100)
     app.connect("autodoc-process-docstring", escape_bars, priority=100)
     app.connect("doctree-read", describe_pictures)
+    app.connect("env-updated", add_targets)
     app.connect("env-get-updated", number_by_file, priority=900)  # after the numbers have been given
     # a page opened from disk may not read the other pages, so its search shows titles without excerpts
     app.add_js_file(

@@ -1,0 +1,335 @@
+"""Figures, links and names: a small book of two chapters, built as the book is, and its editions."""
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+from conftest import BOOK, ROOT
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from jfb_tutorial.pages import figures, provenance
+from jfb_tutorial.pages.claims import MIME_TYPE
+from jfb_tutorial.pages.values import PREFIX
+
+sys.path.insert(0, str(BOOK / "_ext"))
+
+import chapters
+import editions
+import references
+
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+ADDRESS = "https://github.com/someone/book"
+ALT = "A line that rises from 0.0 to 1.0 in one step."
+CLAIM = {
+    "identifier": "jfb-lemma-F.1",
+    "states": "All is well",
+    "source": "JFB, Lemma F.1",
+    "verdict": "holds",
+    "assumed": [],
+    "concluded": [],
+    "dropped": [],
+}
+
+TOC = """\
+format: jb-book
+root: index
+parts:
+  - caption: Chapters
+    numbered: 1
+    chapters:
+      - file: 05-one
+      - file: 10-two
+      - file: api
+"""
+
+INDEX = """\
+# The book
+
+See [the equation](#jfb-20), {numref}`fig-05-second` and [Lemma A.1](#lemma-A1).
+"""
+
+API = """\
+# API
+
+```{eval-rst}
+.. automodule:: jfb_tutorial.toy
+```
+
+```{eval-rst}
+.. automodule:: jfb_tutorial.gradients
+```
+
+A `JFB` here is no link.
+"""
+
+ONE = """\
+# One
+
+The first words of chapter five.
+
+## Where it *climbs*
+
+(jfb-20)=
+$$ a = b \\tag{JFB 20} $$
+
+See [(20)](#jfb-20), {numref}`fig-05-second`, and the number {glue:text}`v`.
+
+:::{prf:lemma} JFB, Lemma A.1
+:label: lemma-A1
+:nonumber:
+
+All is well.
+:::
+
+:::{exercise} Do it
+:label: ex-05-it
+
+Now, with [chapter 10](10-two.ipynb).
+:::
+
+:::{solution-start} ex-05-it
+:class: dropdown
+:::
+
+As in [chapter 10](10-two.ipynb), by [(20)](#jfb-20).
+
+:::{solution-end}
+:::
+
+## Of code `x`
+
+Take `JFB()`, and `JFB` again, the exact `gradients.ImplicitDifferentiation`, `toy.solve`; not `solve`, `x` or `JFB.py`.
+"""
+
+TWO = """\
+# Two
+
+See [(20)](#jfb-20), [Lemma A.1](#lemma-A1), [chapter 5](05-one.ipynb), [where it climbs](05-one.ipynb#where-it-climbs),
+{numref}`fig-05-first`, {numref}`as in Fig. %s <fig-05-second>`, [the claim](#jfb-lemma-F.1), [an exercise](#ex-05-it)
+and `JFB`.
+
+```{figure} images/dot.png
+:name: fig-10-dot
+:alt: A dot.
+
+A dot.
+```
+"""
+
+
+def png():
+    fig, ax = plt.subplots()
+    ax.plot([0, 1])
+    return figures.show(fig, alt=ALT)
+
+
+def output(data, metadata=None):
+    return new_output("display_data", data=data, metadata=metadata or {})
+
+
+def value(name, text):
+    scrapbook = {"name": name, "mime_prefix": PREFIX}
+    return output({f"{PREFIX}text/plain": text}, {"scrapbook": scrapbook})
+
+
+def drawing(name, caption, *before):
+    picture = output(*png()._repr_mimebundle_())
+    metadata = {"tags": ["hide-input"], "mystnb": {"figure": {"name": name, "caption": caption}}}
+    return new_code_cell(
+        "# Plot: it\nfigures.show(fig)", metadata=metadata, outputs=[*before, picture], execution_count=1
+    )
+
+
+@dataclass(frozen=True)
+class SmallBook:
+    folder: Path
+    html: Path
+
+    def page(self, name):
+        return (self.html / f"{name}.html").read_text()
+
+
+def write_small_book(folder: Path) -> None:
+    """The sources of a book of two chapters, with the book's own extensions, styles and settings."""
+    for name in ("_ext", "_static", "_templates"):
+        shutil.copytree(BOOK / name, folder / name)
+    (folder / "_vendor").symlink_to(BOOK / "_vendor")
+    shutil.copy(BOOK / "references.bib", folder)
+    config = (BOOK / "_config.yml").read_text()
+    (folder / "_config.yml").write_text(config.replace("    reproductions: _ext\n", ""))
+    project = (ROOT / "pyproject.toml").read_text()
+    (folder.parent / "pyproject.toml").write_text(
+        project.replace("[project.urls]", f'[project.urls]\nRepository = "{ADDRESS}"')
+    )
+    for name, text in {"_toc.yml": TOC, "index.md": INDEX, "api.md": API}.items():
+        (folder / name).write_text(text)
+    (folder / "_run_times.json").write_text("{}")
+    (folder / "images").mkdir()
+    (folder / "images" / "dot.png").write_bytes(png().png)
+    claim = output({MIME_TYPE: CLAIM, "text/html": '<div id="jfb-lemma-F.1">All is well.</div>', "text/plain": "All"})
+    source = output({"text/html": provenance.Sources("From 2 recorded runs.")._repr_html_(), "text/plain": "From 2"})
+    one = [
+        new_markdown_cell(ONE),
+        drawing("fig-05-first", "A *line*, {glue:text}`v`, by [(20)](#jfb-20).", value("v", "3.5"), source),
+        drawing("fig-05-second", "Another."),
+        new_code_cell("Claim('jfb-lemma-F.1')", outputs=[claim], execution_count=1),
+    ]
+    two = [new_markdown_cell(TWO), drawing("fig-10-last", "The last.")]
+    for name, cells in {"05-one": one, "10-two": two}.items():
+        nbformat.write(new_notebook(cells=cells, metadata=KERNEL), folder / f"{name}.ipynb")
+
+
+def build(folder: Path) -> subprocess.CompletedProcess:
+    command = [
+        str(Path(sys.executable).with_name("jupyter-book")),
+        "build",
+        str(folder),
+        "-W",
+        "-n",
+        "--keep-going",
+        "-q",
+    ]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def small_book(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small") / "book"
+    folder.mkdir()
+    write_small_book(folder)
+    run = build(folder)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return SmallBook(folder, folder / "_build" / "html")
+
+
+@pytest.fixture
+def sources(small_book, monkeypatch):
+    """The editions' functions, made to read the small book."""
+    for module in (chapters, editions, references):
+        monkeypatch.setattr(module, "BOOK", small_book.folder)
+    return small_book.folder
+
+
+# Figures
+
+NUMBERS = {
+    "05-one": {"fig-05-first": "5.1", "fig-05-second": "5.2"},
+    "10-two": {"fig-10-dot": "10.1", "fig-10-last": "10.2"},
+}
+
+
+@pytest.mark.parametrize("page", NUMBERS)
+def test_a_figure_has_one_number_everywhere(small_book, sources, page):
+    assert {figure.name: figure.number for figure in chapters.figures(sources / f"{page}.ipynb")} == NUMBERS[page]
+    html = small_book.page(page)
+    for name, number in NUMBERS[page].items():
+        figure = re.search(rf'<figure [^>]*id="{name}".*?</figure>', html, re.DOTALL)
+        assert figure
+        assert f'<span class="caption-number">Figure {number} </span>' in figure[0]
+        # the caption is under the picture, and the picture keeps its words
+        assert 0 < figure[0].index("<img alt=") < figure[0].index("<figcaption>")
+        assert ALT in figure[0] or name == "fig-10-dot"
+    assert html.count("<figure ") == len(NUMBERS[page])
+
+
+def test_the_text_refers_to_figures_by_number(small_book):
+    assert re.search(r'href="05-one.html#fig-05-second"><span[^>]*>Figure 5.2<', small_book.page("index"))
+    assert re.search(r'href="05-one.html#fig-05-second"><span[^>]*>as in Fig. 5.2<', small_book.page("10-two"))
+
+
+def edition(path, kind):
+    notebook = editions.work_edition(path)[0] if kind == "work" else editions.plain_edition(path, ADDRESS)
+    return notebook.cells
+
+
+@pytest.mark.parametrize("kind", ["work", "plain"])
+def test_an_edition_has_the_caption_below_the_picture(sources, kind):
+    cells = edition(sources / "05-one.ipynb", kind)
+    drawn = [position for position, cell in enumerate(cells) if cell.source.startswith("# Plot")]
+    captions = [cells[position + 1].source for position in drawn]
+    twenty = "[(20)](#Where-it-climbs)" if kind == "work" else "(20)"
+    assert captions == [f"*Figure 5.1.* A *line*, 3.5, by {twenty}.", "*Figure 5.2.* Another."]
+    text = "\n".join(cell.source for cell in edition(sources / "10-two.ipynb", kind))
+    assert "![A dot.](images/dot.png)\n\n*Figure 10.1.* A dot." in text
+
+
+def test_a_caption_of_two_pictures_and_a_figure_of_no_name_fail(tmp_path):
+    folder = tmp_path / "book"
+    folder.mkdir()
+    write_small_book(folder)
+    two = nbformat.read(folder / "10-two.ipynb", as_version=4)
+    two.cells[0].source = "# Two\n\nSee {numref}`fig-none`."
+    two.cells[1].outputs *= 2
+    nbformat.write(two, folder / "10-two.ipynb")
+    run = build(folder)
+    assert run.returncode != 0
+    said = run.stdout + run.stderr
+    assert "fig-none" in said
+    assert 'Duplicate explicit target name: "fig-10-last"' in said
+
+
+# Links
+
+
+def test_the_site_links_to_equations_theorems_claims_and_exercises(small_book):
+    html = small_book.page("10-two")
+    for target in ("#jfb-20", "#lemma-A1", "", "#where-it-climbs", "#fig-05-first", "#jfb-lemma-F.1", "#ex-05-it"):
+        assert f'<a class="reference internal" href="05-one.html{target}">' in html
+
+
+def links(text):
+    return dict(re.findall(r"(?<!!)\[([^\]]*)\]\(([^)]*)\)", text))
+
+
+def test_in_jupyterlab_a_link_leads_to_the_section_of_its_target(sources):
+    here = edition(sources / "05-one.ipynb", "work")[0].source
+    assert links(here) == {"(20)": "#Where-it-climbs", "Figure 5.2": "#Of-code-x"}
+    there = edition(sources / "10-two.ipynb", "work")[0].source
+    climbs = "05-one.ipynb#Where-it-climbs"
+    assert links(there) == {
+        "(20)": climbs,
+        "Lemma A.1": climbs,
+        "chapter 5": "05-one.ipynb",
+        "where it climbs": climbs,
+        "Figure 5.1": "05-one.ipynb#Of-code-x",
+        "as in Fig. 5.2": "05-one.ipynb#Of-code-x",
+        "the claim": "05-one.ipynb#Of-code-x",
+        "an exercise": "05-one.ipynb#Exercise-5.1%3A-Do-it",
+    }
+    solutions = editions.work_edition(sources / "05-one.ipynb")[1]
+    assert links(solutions.cells[-1].source) == {
+        "chapter 10": "../10-two.ipynb",
+        "(20)": "../05-one.ipynb#Where-it-climbs",
+    }
+
+
+def test_elsewhere_a_link_leads_to_the_chapter_of_its_target(sources):
+    text = "\n".join(cell.source for cell in edition(sources / "05-one.ipynb", "plain"))
+    assert links(text) == {"chapter 10": "10-two.ipynb"}  # and none within the chapter
+    assert "See (20), Figure 5.2, and the number 3.5." in text
+    there = edition(sources / "10-two.ipynb", "plain")[0].source
+    assert set(links(there).values()) == {"05-one.ipynb"}
+    assert "(20)" in links(there)
+
+
+def test_a_link_to_nowhere_is_refused(sources):
+    rewrite = references.Links("05-one.ipynb", fragments=True)
+    with pytest.raises(ValueError, match=r"05-one\.ipynb links to #jfb-21, which is nowhere in the book"):
+        rewrite("See [(21)](#jfb-21).")
+    with pytest.raises(
+        ValueError, match=r"\{numref\}`fig-none` names no figure of the book; its figures are fig-05-first"
+    ):
+        editions.roles(sources / "05-one.ipynb")["numref"]("fig-none")
+
+
+def test_a_link_to_a_page_that_is_no_notebook_leads_to_the_published_one_or_is_none(sources, monkeypatch):
+    rewrite = references.Links("05-one.ipynb", fragments=True)
+    assert rewrite("The [API](api.md).") == f"The [API]({ADDRESS}/blob/main/book/api.md)."
+    monkeypatch.setattr(references, "repository", lambda: "")
+    assert rewrite("The [API](api.md) of $[0, 1](x)$.") == "The API of $[0, 1](x)$."
