@@ -1,5 +1,6 @@
 """Figures, links and names: a small book of two chapters, built as the book is, and its editions."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
-from conftest import BOOK, ROOT
+from conftest import BOOK, ROOT, grave_violations
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from jfb_tutorial.pages import figures, provenance
@@ -104,7 +105,8 @@ As in [chapter 10](10-two.ipynb), by [(20)](#jfb-20).
 
 ## Of code `x`
 
-Take `JFB()`, and `JFB` again, the exact `gradients.ImplicitDifferentiation`, `toy.solve`; not `solve`, `x` or `JFB.py`.
+Take `JFB()`, and `JFB` again, the exact `gradients.ImplicitDifferentiation`, `toy.solve`; not `solve`, `x`, `JFB.py`
+nor [`JFB`, chapter 10](10-two.ipynb).
 """
 
 TWO = """\
@@ -311,7 +313,7 @@ def test_in_jupyterlab_a_link_leads_to_the_section_of_its_target(sources):
 
 def test_elsewhere_a_link_leads_to_the_chapter_of_its_target(sources):
     text = "\n".join(cell.source for cell in edition(sources / "05-one.ipynb", "plain"))
-    assert links(text) == {"chapter 10": "10-two.ipynb"}  # and none within the chapter
+    assert set(links(text).values()) == {"10-two.ipynb"}  # and none within the chapter
     assert "See (20), Figure 5.2, and the number 3.5." in text
     there = edition(sources / "10-two.ipynb", "plain")[0].source
     assert set(links(there).values()) == {"05-one.ipynb"}
@@ -333,3 +335,103 @@ def test_a_link_to_a_page_that_is_no_notebook_leads_to_the_published_one_or_is_n
     assert rewrite("The [API](api.md).") == f"The [API]({ADDRESS}/blob/main/book/api.md)."
     monkeypatch.setattr(references, "repository", lambda: "")
     assert rewrite("The [API](api.md) of $[0, 1](x)$.") == "The API of $[0, 1](x)$."
+
+
+# Code names
+
+
+def test_code_names_lead_to_the_api_once_in_a_section(small_book):
+    linked = re.findall(
+        r'<a class="jfb-api reference internal" href="([^"]*)"[^>]*><code[^>]*>(.*?)</code>', small_book.page("05-one")
+    )
+    assert [(address, re.sub("<[^>]*>", "", code)) for address, code in linked] == [
+        ("api.html#jfb_tutorial.gradients.JFB", "JFB()"),
+        ("api.html#jfb_tutorial.gradients.ImplicitDifferentiation", "gradients.ImplicitDifferentiation"),
+        ("api.html#jfb_tutorial.toy.solve", "toy.solve"),
+    ]
+    assert "jfb-api" in small_book.page("10-two")  # another section's first
+    assert "jfb-api" not in small_book.page("api")
+
+
+# Previews
+
+
+def previews(small_book):
+    text = (small_book.html / "_static" / "previews.js").read_text()
+    return json.loads(text.removeprefix("window.jfbPreviews = ").rstrip(";\n"))
+
+
+def test_what_is_linked_has_a_preview(small_book):
+    shown = previews(small_book)
+    for name, text in {
+        "05-one#": "The first words of chapter five.",
+        "05-one#where-it-climbs": "Where it <em>climbs</em>",
+        "05-one#jfb-20": "(JFB 20)",
+        "05-one#lemma-A1": "All is well.",
+        "05-one#fig-05-first": "Figure 5.1",
+        "05-one#ex-05-it": "Exercise (Do it)",
+        "05-one#jfb-lemma-F.1": "All is well",
+        "api#jfb_tutorial.gradients.JFB": "JFB",
+    }.items():
+        assert text in shown[name], (name, shown[name])
+        assert not re.search(r"<a\b| id=|tabindex|\\tag", shown[name])
+    assert "a = b" in shown["05-one#jfb-20"]
+    assert "10-two#fig-10-last" not in shown  # linked from nowhere
+
+
+def tip_of(page):
+    return page.locator("#jfb-preview")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_preview_by_keyboard(open_page, small_book, theme):
+    page = open_page(small_book.html / "10-two.html", scheme=theme)
+    link = page.locator(".bd-article a", has_text="(20)")
+    link.evaluate("(link) => link.focus({focusVisible: true})")
+    tip_of(page).locator("mjx-container").wait_for()
+    assert "(JFB 20)" in tip_of(page).inner_text()  # the page has no formula of its own
+    assert link.get_attribute("aria-describedby") == "jfb-preview"
+    assert not grave_violations(page)
+    page.keyboard.press("Escape")
+    assert tip_of(page).is_hidden()
+    assert link.evaluate("(link) => link === document.activeElement")
+    assert link.get_attribute("aria-describedby") is None
+    page.keyboard.press("Tab")  # to Lemma A.1
+    tip_of(page).wait_for()
+    assert "All is well." in tip_of(page).inner_text()
+    page.locator("body").evaluate("() => document.activeElement.blur()")
+    tip_of(page).wait_for(state="hidden")
+
+
+def test_a_preview_by_mouse(open_page, small_book):
+    page = open_page(small_book.html / "05-one.html", formulas=False)
+    page.locator(".bd-article a", has_text="Figure 5.2").first.hover()
+    tip_of(page).wait_for()
+    assert tip_of(page).locator("img").evaluate("(img) => img.decode().then(() => img.naturalWidth)") > 100
+    tip_of(page).hover()
+    page.wait_for_timeout(500)
+    assert tip_of(page).is_visible()  # it may be hovered itself, and stays
+    page.locator(".bd-article h1").hover()
+    tip_of(page).wait_for(state="hidden")
+    page.locator(".bd-article h2 a.headerlink").first.evaluate("(link) => link.focus({focusVisible: true})")
+    page.wait_for_timeout(300)
+    assert tip_of(page).is_hidden()
+
+
+def test_a_preview_is_no_wider_than_a_phone_and_none_for_a_finger(open_page, small_book):
+    page = open_page(small_book.html / "10-two.html", width=320, touch=True, formulas=False)
+    links = page.locator(".bd-article a.reference.internal:not(.image-reference)")
+    assert links.count() > 7
+    for link in links.all():
+        link.evaluate("(link) => link.focus({focusVisible: true})")
+        tip_of(page).wait_for()
+        box = tip_of(page).bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 320
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    link = links.nth(0)
+    link.evaluate("(link) => { link.blur(); link.addEventListener('click', (event) => event.preventDefault()); }")
+    link.tap()
+    page.wait_for_timeout(500)
+    assert tip_of(page).is_hidden()

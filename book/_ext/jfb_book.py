@@ -261,7 +261,8 @@ def number_by_file(app: Sphinx, env) -> list[str]:
 
 
 def setup(app: Sphinx) -> dict:
-    app.setup_extension("theme_faults")
+    for extension in ("theme_faults", "code_names", "previews"):
+        app.setup_extension(extension)
     myst_nb.sphinx_.SphinxNbRenderer = CaptionedPictures  # MyST-NB's parser looks for it there
     app.add_directive("claims-ledger", ClaimsLedger)
     app.add_directive("run-times", RunTimes)
