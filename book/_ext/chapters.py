@@ -15,10 +15,18 @@ RUN_TIMES = BOOK / "_run_times.json"
 WORDS_A_MINUTE = 100  # reading with a pencil: formulas, figures, a look at the code
 
 
+def _project() -> dict:
+    return tomllib.loads((BOOK.parent / "pyproject.toml").read_text())["project"]
+
+
 def repository() -> str:
     """The project's public address, or nothing while it is not known."""
-    project = tomllib.loads((BOOK.parent / "pyproject.toml").read_text())["project"]
-    return project.get("urls", {}).get("Repository", "").rstrip("/")
+    return _project().get("urls", {}).get("Repository", "").rstrip("/")
+
+
+def version() -> str:
+    """The version of the package, and of the book with it."""
+    return _project()["version"]
 
 
 def notebooks() -> list[Path]:
@@ -86,6 +94,8 @@ class Figure:
     caption: str
     cell: int
     """Its position in the notebook."""
+    file: str
+    """The picture's file, of a directive; empty for what a cell draws."""
 
 
 _FIGURE = re.compile(
@@ -100,18 +110,18 @@ def figures(path: Path) -> list[Figure]:
     prefix = f"{int(chapter[1])}." if chapter else ""
     found = [(position, *figure) for position, cell in enumerate(cells(path)) for figure in _captions(cell)]
     return [
-        Figure(name, f"{prefix}{number}", caption, position)
-        for number, (position, name, caption) in enumerate(found, 1)
+        Figure(name, f"{prefix}{number}", caption, position, file)
+        for number, (position, name, caption, file) in enumerate(found, 1)
     ]
 
 
-def _captions(cell: dict) -> Iterator[tuple[str, str]]:
-    """The name and the caption of each figure of a cell."""
+def _captions(cell: dict) -> Iterator[tuple[str, str, str]]:
+    """The name, the caption and the file of each figure of a cell."""
     options = cell["metadata"].get("mystnb", {}).get("figure", {})
     if cell["cell_type"] == "code" and options.get("caption"):
-        yield options.get("name", ""), options["caption"]
+        yield options.get("name", ""), options["caption"], ""
     if cell["cell_type"] == "markdown":
         for figure in _FIGURE.finditer("".join(cell["source"])):
             name = re.search(r"^:name: *(\S+)", figure["options"], re.MULTILINE)
             if caption := figure["body"].strip():
-                yield (name[1] if name else figure["file"]), caption
+                yield (name[1] if name else figure["file"]), caption, figure["file"]

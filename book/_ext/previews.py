@@ -101,7 +101,7 @@ def excerpt(node: nodes.Element | None) -> list[nodes.Node]:
     if isinstance(node, nodes.Admonition):
         return box(node)
     if isinstance(node, nodes.figure):
-        return [node.deepcopy()]
+        return [figure(node)]
     return first_paragraph(node.children) or ([node.deepcopy()] if isinstance(node, nodes.paragraph) else [])
 
 
@@ -112,6 +112,17 @@ def box(node: nodes.Element) -> list[nodes.Node]:
         inside = inside[0].children
     kind = node.get("realtype") or node.get("type") or ""
     return [heading(nodes.Text(kind.title()), *title.children), *(child.deepcopy() for child in inside)]
+
+
+def figure(node: nodes.figure) -> nodes.figure:
+    """The picture and its caption; the dark theme turns drawings over, which are those of cells, and no photographs."""
+    copy, cell = node.deepcopy(), node.parent
+    while cell is not None and cell.get("nb_element") != "cell_code":
+        cell = cell.parent
+    if cell is None or "tag_photograph" in cell["classes"]:
+        for image in copy.findall(nodes.image):
+            image["classes"].append("jfb-photograph")
+    return copy
 
 
 def heading(*words: nodes.Node) -> nodes.paragraph:
