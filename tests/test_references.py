@@ -6,7 +6,10 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
+from unittest.mock import MagicMock
+from urllib.parse import parse_qs, urlsplit
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -47,6 +50,7 @@ parts:
       - file: 05-one
       - file: 10-two
       - file: api
+      - file: figures
 """
 
 INDEX = """\
@@ -171,6 +175,10 @@ def write_small_book(folder: Path) -> None:
     )
     for name, text in {"_toc.yml": TOC, "index.md": INDEX, "api.md": API}.items():
         (folder / name).write_text(text)
+    shutil.copy(BOOK / "figures.md", folder)
+    shutil.copy(ROOT / "CITATION.cff", folder.parent)
+    (folder / "figures").mkdir()
+    (folder / "figures" / "fig-05-first.svg").write_text("<svg/>")
     (folder / "_run_times.json").write_text("{}")
     (folder / "images").mkdir()
     (folder / "images" / "dot.png").write_bytes(png().png)
@@ -376,7 +384,9 @@ def test_what_is_linked_has_a_preview(small_book):
         assert text in shown[name], (name, shown[name])
         assert not re.search(r"<a\b| id=|tabindex|\\tag", shown[name])
     assert "a = b" in shown["05-one#jfb-20"]
-    assert "10-two#fig-10-last" not in shown  # linked from nowhere
+    assert "05-one#of-code-x" not in shown  # linked from nowhere
+    assert "jfb-photograph" in shown["10-two#fig-10-dot"]
+    assert "jfb-photograph" not in shown["10-two#fig-10-last"]
 
 
 def tip_of(page):
@@ -435,3 +445,92 @@ def test_a_preview_is_no_wider_than_a_phone_and_none_for_a_finger(open_page, sma
     link.tap()
     page.wait_for_timeout(500)
     assert tip_of(page).is_hidden()
+
+
+# For lecturers, and for who finds a mistake
+
+
+def test_a_page_lists_all_figures_with_their_files(small_book):
+    html = small_book.page("figures")
+    for page, numbers in NUMBERS.items():
+        for name, number in numbers.items():
+            assert f'href="{page}.html#{name}">Figure {number}<' in html
+    assert "A <em>line</em>, 3.5, by <a" in html
+    files = re.findall(r'<a class="reference download[^>]* href="([^"]*)">(.*?)<', html)
+    assert [text for _, text in files] == [
+        "5.1 as SVG", "5.1 as PNG", "5.2 as PNG", "10.1 as PNG", "10.2 as PNG"
+    ]  # fmt: skip
+    assert all((small_book.html / address).stat().st_size for address, _ in files)
+    assert f'<img alt="{ALT}"' in html
+    assert "CC BY 4.0" in html
+    assert "{{The jfb_tutorial authors}}" in html
+
+
+def test_the_page_of_figures_says_so_when_there_are_none(tmp_path, monkeypatch):
+    import figure_list
+
+    monkeypatch.setattr(figure_list, "notebooks", lambda: [])
+    monkeypatch.setattr(figure_list.jfb_book, "note_dependencies", lambda env: None)
+    directive = figure_list.FigureList.__new__(figure_list.FigureList)
+    directive.state = MagicMock()
+    assert directive.run()[0].astext() == "No chapter has a numbered figure yet."
+
+
+def test_running_a_notebook_saves_its_drawings_and_stores_none(tmp_path, monkeypatch):
+    import execute
+
+    monkeypatch.setenv(figures.DRAWINGS, "svg")
+    cells = [
+        drawing("fig-a", "One."),
+        drawing("fig-b", "Two."),
+        new_code_cell("show()", outputs=[output(png()._repr_mimebundle_()[0])]),
+    ]
+    first = cells[0].outputs[0].data["image/svg+xml"]
+    assert first == png().svg  # the same each time
+    assert not re.search(r"dc:date|<text|20\d\d-", first)
+    monkeypatch.setattr(execute, "LARGEST", len(first))
+    cells[1].outputs[0].data["image/svg+xml"] += " "  # too large
+    (tmp_path / "fig-b.svg").write_text("old")
+    (tmp_path / "fig-gone.svg").write_text("old")
+    execute.save_drawings(cells, tmp_path)
+    execute.remove_drawings_but({"fig-a", "fig-b"}, tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"fig-a.svg": first}
+    assert [list(cell.outputs[0].data) for cell in cells] == [["image/png", "text/plain"]] * 3
+    monkeypatch.delenv(figures.DRAWINGS)
+    assert "image/svg+xml" not in png()._repr_mimebundle_()[0]
+
+
+def test_each_page_offers_to_report_a_mistake_on_it(small_book):
+    for page in ("index", "05-one", "api"):
+        address = re.search(r'<p class="jfb-report"><a href="([^"]*)">', small_book.page(page))
+        assert address
+        url = urlsplit(unescape(address[1]))
+        assert f"{url.scheme}://{url.netloc}{url.path}" == f"{ADDRESS}/issues/new"
+        question = parse_qs(url.query)
+        assert question["title"] == [f"{page}: "]
+        assert question["body"][0].startswith(f"Page: {page}\nVersion: {chapters.version()}\n")
+
+
+# Quiet things
+
+
+def test_provenance_is_a_mark_that_opens(open_page, small_book):
+    page = open_page(small_book.html / "05-one.html", formulas=False)
+    words = page.get_by_text("From 2 recorded runs.")
+    assert words.is_hidden()
+    page.locator(".jfb-provenance summary").press("Enter")
+    assert words.is_visible()
+
+
+def test_headings_are_smaller_and_lighter_the_deeper_they_are(open_page, small_book):
+    page = open_page(small_book.html / "05-one.html", formulas=False)
+    looks = page.evaluate(
+        """["h1", "h2", "h3", "h4"].map((name) => {
+          const heading = document.querySelector(".bd-article").appendChild(document.createElement(name));
+          const style = getComputedStyle(heading);
+          return [parseFloat(style.fontSize), Number(style.fontWeight)];
+        })"""
+    )
+    sizes, weights = zip(*looks, strict=True)
+    assert sorted(set(sizes), reverse=True) == list(sizes)
+    assert sorted(weights, reverse=True) == list(weights)

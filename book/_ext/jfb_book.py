@@ -11,6 +11,7 @@
 import json
 import re
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import myst_nb.sphinx_
 import yaml
@@ -25,7 +26,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxRole
 from sphinx.util.logging import getLogger
 
-from chapters import BOOK, RUN_TIMES, cells, chapter_time, claims, named_values, notebooks, repository, title
+from chapters import BOOK, RUN_TIMES, cells, chapter_time, claims, named_values, notebooks, repository, title, version
 from theme_faults import wide_table
 
 logger = getLogger(__name__)
@@ -136,6 +137,7 @@ def note_dependencies(env) -> None:
 def set_repository(app: Sphinx, config) -> None:
     """Launch and repository buttons, once the project has an address."""
     options = config.html_theme_options
+    options["footer_content_items"] = ["report-a-mistake.html", "copyright.html", "extra-footer.html"]
     # Jupyter Book fills them in from its defaults, with no address to lead to
     options.pop("launch_buttons", None)
     if not repository():
@@ -153,6 +155,14 @@ def set_repository(app: Sphinx, config) -> None:
             "colab_url": "https://colab.research.google.com",
         },
     )
+
+
+def report_a_mistake(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    """A link at the foot of each page: to a new issue with the page and the version filled in, once there is an address."""
+    if repository():
+        words = f"Page: {page}\nVersion: {version()}\n\nWhat is wrong, and what should it say?\n"
+        question = urlencode({"title": f"{page}: ", "body": words}, quote_via=quote)
+        context["report_address"] = f"{repository()}/issues/new?{question}"
 
 
 def describe_pictures(app: Sphinx, doctree: nodes.document) -> None:
@@ -261,7 +271,7 @@ def number_by_file(app: Sphinx, env) -> list[str]:
 
 
 def setup(app: Sphinx) -> dict:
-    for extension in ("theme_faults", "code_names", "previews"):
+    for extension in ("theme_faults", "code_names", "previews", "figure_list"):
         app.setup_extension(extension)
     myst_nb.sphinx_.SphinxNbRenderer = CaptionedPictures  # MyST-NB's parser looks for it there
     app.add_directive("claims-ledger", ClaimsLedger)
@@ -275,6 +285,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", set_repository, priority=100)
     app.connect("autodoc-process-docstring", escape_bars, priority=100)
     app.connect("doctree-read", describe_pictures)
+    app.connect("html-page-context", report_a_mistake)
     app.connect("env-updated", add_targets)
     app.connect("env-get-updated", number_by_file, priority=900)  # after the numbers have been given
     # a page opened from disk may not read the other pages, so its search shows titles without excerpts
