@@ -53,11 +53,12 @@ def is_chapter(page):
     return re.search(r"/\d\d-[^/]*\.html", page.url)
 
 
-@pytest.mark.parametrize(("width", "schemes"), [(1280, ["light", "dark"]), (390, ["dark", "light"])])
+# at 320 in one theme: what changes with the width is the layout, and the colours are known from 390
+@pytest.mark.parametrize(("width", "schemes"), [(1280, ["light", "dark"]), (390, ["dark", "light"]), (320, ["light"])])
 def test_no_serious_accessibility_violation_and_no_page_wider_than_a_phone(read_page, width, schemes):
     resize(read_page, width)
-    if width == 390:
-        assert read_page.evaluate("document.documentElement.scrollWidth") <= 390
+    if width < 600:
+        assert read_page.evaluate("document.documentElement.scrollWidth") <= width
     read_page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
     for scheme in schemes:
         show_theme(read_page, scheme)

@@ -1,8 +1,10 @@
-"""What is read out of the chapters: their titles, claims, named values, length and run times. Needs nothing but Python."""
+"""What is read out of the chapters: their titles, claims, figures, named values, length and run times. Needs nothing but Python."""
 
 import json
 import re
 import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from jfb_tutorial.pages.claims import MIME_TYPE as CLAIM
@@ -13,10 +15,18 @@ RUN_TIMES = BOOK / "_run_times.json"
 WORDS_A_MINUTE = 100  # reading with a pencil: formulas, figures, a look at the code
 
 
+def _project() -> dict:
+    return tomllib.loads((BOOK.parent / "pyproject.toml").read_text())["project"]
+
+
 def repository() -> str:
     """The project's public address, or nothing while it is not known."""
-    project = tomllib.loads((BOOK.parent / "pyproject.toml").read_text())["project"]
-    return project.get("urls", {}).get("Repository", "").rstrip("/")
+    return _project().get("urls", {}).get("Repository", "").rstrip("/")
+
+
+def version() -> str:
+    """The version of the package, and of the book with it."""
+    return _project()["version"]
 
 
 def notebooks() -> list[Path]:
@@ -71,3 +81,47 @@ def named_values(path: Path) -> dict[str, str]:
         for output in outputs
         if "scrapbook" in output.get("metadata", {})
     }
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture that has a caption: that of a cell, or of a directive {figure} in the text."""
+
+    name: str
+    """What the text calls it by, fig-05-regions; of a directive without a name, its file."""
+    number: str
+    """As the site counts: 5.3 in a chapter, 3 in a guide."""
+    caption: str
+    cell: int
+    """Its position in the notebook."""
+    file: str
+    """The picture's file, of a directive; empty for what a cell draws."""
+
+
+_FIGURE = re.compile(
+    r"^(?P<mark>`{3,}|:{3,})\{figure\} *(?P<file>\S+)\n(?P<options>(?::[^\n]*\n)*)(?P<body>.*?)^(?P=mark) *$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def figures(path: Path) -> list[Figure]:
+    """The figures of a notebook, in the order in which they are numbered."""
+    chapter = re.match(r"(\d+)-", path.name)
+    prefix = f"{int(chapter[1])}." if chapter else ""
+    found = [(position, *figure) for position, cell in enumerate(cells(path)) for figure in _captions(cell)]
+    return [
+        Figure(name, f"{prefix}{number}", caption, position, file)
+        for number, (position, name, caption, file) in enumerate(found, 1)
+    ]
+
+
+def _captions(cell: dict) -> Iterator[tuple[str, str, str]]:
+    """The name, the caption and the file of each figure of a cell."""
+    options = cell["metadata"].get("mystnb", {}).get("figure", {})
+    if cell["cell_type"] == "code" and options.get("caption"):
+        yield options.get("name", ""), options["caption"], ""
+    if cell["cell_type"] == "markdown":
+        for figure in _FIGURE.finditer("".join(cell["source"])):
+            name = re.search(r"^:name: *(\S+)", figure["options"], re.MULTILINE)
+            if caption := figure["body"].strip():
+                yield (name[1] if name else figure["file"]), caption, figure["file"]

@@ -22,8 +22,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from pybtex.database import BibliographyData, Entry, parse_file
 from pybtex.richtext import Text
 
-from chapters import BOOK, chapter_time, named_values, notebooks, repository, title
+from chapters import BOOK, chapter_time, figures, named_values, notebooks, repository, title
 from plain_markdown import Renderer
+from references import Links
 
 READ = ("records", "timings", "images", "runs.py")
 """What chapters read beside themselves."""
@@ -31,7 +32,7 @@ READ = ("records", "timings", "images", "runs.py")
 _SOLUTION = re.compile(
     r"^(`{3,}|:{3,})\{solution-(?P<which>start|end)\}[ ]*(?P<label>\S*)[^\n]*\n(?::[^\n]*\n)*\1[ ]*$", re.MULTILINE
 )
-_PAGE = re.compile(r"\]\((?P<page>[\w-]+)\.md(?P<anchor>#[\w.-]+)?\)")
+_WORDS = re.compile(r"(?P<words>.*?)\s*<(?P<target>[^<>]+)>", re.DOTALL)
 _FOLDED = {"hide-input", "remove-input"}
 
 
@@ -46,15 +47,35 @@ def roles(path: Path) -> dict:
         "cite": lambda keys: _citation(bibliography, keys),
         "chapter-time": chapter_time,
         "glue:text": lambda name: numbers[name],
-        "ref": lambda text: text.partition("<")[0].strip(),
+        "ref": _reference_to,
+        "prf:ref": _reference_to,
+        "numref": _reference_to_figure,
     }
 
 
+def _reference_to(text: str) -> str:
+    """A link: `words <target>`, or a target alone, whose section then gives the words."""
+    found = _WORDS.fullmatch(text)
+    return f"[{found['words']}](#{found['target']})" if found else f"[](#{text})"
+
+
+def _reference_to_figure(text: str) -> str:
+    found = _WORDS.fullmatch(text)
+    name = found["target"] if found else text
+    numbers = {figure.name: figure.number for path in notebooks() for figure in figures(path)}
+    if name not in numbers:
+        raise ValueError(
+            f"{{numref}}`{text}` names no figure of the book; its figures are {', '.join(numbers) or 'none'}"
+        )
+    words = found["words"].replace("%s", "{number}") if found else "Figure {number}"
+    return f"[{words.replace('{number}', numbers[name])}](#{name})"
+
+
 def _citation(bibliography: BibliographyData, keys: str) -> str:
-    return "[" + "; ".join(_reference(bibliography.entries[key.strip()]) for key in keys.split(",")) + "]"
+    return "[" + "; ".join(_work_cited(bibliography.entries[key.strip()]) for key in keys.split(",")) + "]"
 
 
-def _reference(entry: Entry) -> str:
+def _work_cited(entry: Entry) -> str:
     """Authors and year, linked to the work where the bibliography has an address."""
     names = [_plain(" ".join(person.prelast_names + person.last_names)) for person in entry.persons["author"]]
     who = names[0] if len(names) == 1 else " and ".join(names) if len(names) == 2 else f"{names[0]} et al."
@@ -101,16 +122,21 @@ def _label(text: str) -> str | None:
     return found[1] if found else None
 
 
-def _links(text: str) -> str:
-    """Links to pages of the book that are no notebooks: to the published page, or none where there is no address."""
-    site = repository()
-    return _PAGE.sub(lambda match: f"]({site}/blob/main/book/{match['page']}.md)" if site else "]", text)
+def _captioned(path: Path, cells: list[NotebookNode]) -> list[NotebookNode]:
+    """The cells of a chapter, each that draws a figure followed by its number and caption."""
+    captions = {figure.cell: f"*Figure {figure.number}.* {figure.caption}" for figure in figures(path)}
+    every: list[NotebookNode] = []
+    for position, cell in enumerate(cells):
+        every.append(cell)
+        if cell.cell_type == "code" and position in captions:
+            every.append(new_markdown_cell(captions[position]))
+    return every
 
 
 def _render(renderer: Renderer, cells: list[NotebookNode]) -> None:
     for cell in cells:
         if cell.cell_type == "markdown":
-            cell.source = _links(renderer.render(cell.source))
+            cell.source = renderer.render(cell.source)
 
 
 def _fold(cell: NotebookNode) -> None:
@@ -119,9 +145,15 @@ def _fold(cell: NotebookNode) -> None:
         cell.metadata["jupyter"] = {"source_hidden": True}
 
 
-def _renderer(path: Path, **options: bool) -> Renderer:
+def _renderer(path: Path, *, fragments: bool, up: str = "", dollars: bool = False) -> Renderer:
     number = re.match(r"(\d+)-", path.name)
-    return Renderer(number[1] if number else "", roles(path), **options)
+    return Renderer(
+        number[1] if number else "",
+        roles(path),
+        dollars=dollars,
+        links=Links(path.name, fragments=fragments, up=up),
+        figures={figure.name: figure.number for figure in figures(path)},
+    )
 
 
 def _named(cells: list[NotebookNode]) -> list[NotebookNode]:
@@ -153,8 +185,8 @@ def work(folder: Path) -> None:
 def work_edition(path: Path) -> tuple[NotebookNode, NotebookNode | None]:
     """A chapter for JupyterLab, and the notebook of its solutions; None if it has no exercises."""
     notebook = nbformat.read(path, as_version=4)
-    cells, solutions = _split(notebook.cells)
-    renderer = _renderer(path)
+    cells, solutions = _split(_captioned(path, notebook.cells))
+    renderer = _renderer(path, fragments=True)
     chapter: list[NotebookNode] = []
     order: list[tuple[str, str]] = []
     for cell in cells:
@@ -168,13 +200,12 @@ def work_edition(path: Path) -> tuple[NotebookNode, NotebookNode | None]:
             cell.source += f"\n\n[Solution](solutions/{path.name})"
             chapter.append(new_code_cell("# your answer\n"))
     notebook.cells = _named(chapter)
-    return notebook, _solutions(path, renderer, order, solutions) if order else None
+    return notebook, _solutions(path, order, solutions) if order else None
 
 
-def _solutions(
-    path: Path, renderer: Renderer, order: list[tuple[str, str]], solutions: dict[str, list[NotebookNode]]
-) -> NotebookNode:
+def _solutions(path: Path, order: list[tuple[str, str]], solutions: dict[str, list[NotebookNode]]) -> NotebookNode:
     """All solutions of a chapter, each under a folded heading."""
+    renderer = _renderer(path, fragments=True, up="../")
     cells = [
         new_markdown_cell(
             f"# Solutions: {title(path)}\n\nEach is folded; the arrow beside its heading opens it. They use names of "
@@ -297,8 +328,8 @@ def plain(folder: Path, address: str) -> None:
 def plain_edition(path: Path, address: str) -> NotebookNode:
     """A chapter without directives and roles, that sets itself up."""
     notebook = nbformat.read(path, as_version=4)
-    cells, solutions = _split(notebook.cells)
-    renderer = _renderer(path, dollars=True)
+    cells, solutions = _split(_captioned(path, notebook.cells))
+    renderer = _renderer(path, fragments=False, dollars=True)
     ordered: list[NotebookNode] = []
     for cell in cells:
         label = _label(cell.source) if cell.cell_type == "markdown" else None

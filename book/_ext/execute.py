@@ -1,6 +1,7 @@
 """Run the notebooks again, in place: `execute.py [NOTEBOOK …]`, all of them by default.
 
 What is stored stays the same as long as the code and the versions do: no times of day, no cell timings, fixed cell ids.
+The figures that have a name are drawn as SVG too, into `book/figures`, for lecturers.
 The seconds that each notebook took go to `book/_run_times.json`, with what they were measured on.
 """
 
@@ -14,14 +15,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
+from jfb_tutorial.pages.figures import DRAWINGS
 from jfb_tutorial.training.records import commit
 from nbclient import NotebookClient
 
-BOOK = Path(__file__).resolve().parent.parent
-RUN_TIMES = BOOK / "_run_times.json"
+from chapters import BOOK, RUN_TIMES, figures, notebooks
+
+FIGURES = BOOK / "figures"
+LARGEST = 300_000
+"""Bytes of an SVG; a larger one is a photograph in disguise, and lecturers take its PNG."""
 
 
 def main(names: list[str]) -> None:
+    os.environ[DRAWINGS] = "svg"  # the kernel has what we have
     paths = [Path(name).resolve() for name in names] or sorted(BOOK.glob("*.ipynb"))
     record = json.loads(RUN_TIMES.read_text()) if RUN_TIMES.exists() else {}
     for path in paths:
@@ -41,6 +47,7 @@ def main(names: list[str]) -> None:
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 cell.outputs = merge(cell.outputs)
+        save_drawings(notebook.cells, FIGURES)
         # the kernel has written its Python's version here
         notebook.metadata = {
             "kernelspec": {
@@ -53,6 +60,7 @@ def main(names: list[str]) -> None:
         nbformat.write(notebook, path)
         record[path.stem] = {"seconds": round(seconds, 1), **provenance()}
         print(f"{path.name}: {seconds:.1f} s")
+    remove_drawings_but({figure.name for path in notebooks() for figure in figures(path)}, FIGURES)
     RUN_TIMES.write_text(json.dumps(dict(sorted(record.items())), indent=1) + "\n")
 
 
@@ -67,6 +75,26 @@ def merge(outputs: list) -> list:
         else:
             merged.append(output)
     return merged
+
+
+def save_drawings(cells: list, folder: Path) -> None:
+    """Take the SVGs out of the outputs, for what is stored is PNG, and write those of figures that have a name."""
+    folder.mkdir(exist_ok=True)
+    for cell in cells:
+        name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
+        for output in cell.get("outputs", []):
+            svg = output.get("data", {}).pop("image/svg+xml", "")
+            if svg and name and len(svg) <= LARGEST:
+                (folder / f"{name}.svg").write_text(svg)
+            elif svg and name:
+                (folder / f"{name}.svg").unlink(missing_ok=True)
+
+
+def remove_drawings_but(names: set[str], folder: Path) -> None:
+    """Remove those of figures that are no longer in the book."""
+    for path in folder.glob("*.svg"):
+        if path.stem not in names:
+            path.unlink()
 
 
 def provenance() -> dict:

@@ -11,20 +11,22 @@
 import json
 import re
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
+import myst_nb.sphinx_
 import yaml
 from docutils import nodes
 from docutils.parsers.rst import Directive, directives
 from jfb_tutorial.pages import explorers
 from jfb_tutorial.pages.claims import CODE
-from myst_nb.sphinx_ import HideCodeCellNode
+from myst_nb.sphinx_ import HideCodeCellNode, SphinxNbRenderer
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxRole
 from sphinx.util.logging import getLogger
 
-from chapters import BOOK, RUN_TIMES, cells, chapter_time, claims, named_values, notebooks, repository, title
+from chapters import BOOK, RUN_TIMES, cells, chapter_time, claims, named_values, notebooks, repository, title, version
 from theme_faults import wide_table
 
 logger = getLogger(__name__)
@@ -135,6 +137,7 @@ def note_dependencies(env) -> None:
 def set_repository(app: Sphinx, config) -> None:
     """Launch and repository buttons, once the project has an address."""
     options = config.html_theme_options
+    options["footer_content_items"] = ["report-a-mistake.html", "copyright.html", "extra-footer.html"]
     # Jupyter Book fills them in from its defaults, with no address to lead to
     options.pop("launch_buttons", None)
     if not repository():
@@ -154,6 +157,14 @@ def set_repository(app: Sphinx, config) -> None:
     )
 
 
+def report_a_mistake(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    """A link at the foot of each page: to a new issue with the page and the version filled in, once there is an address."""
+    if repository():
+        words = f"Page: {page}\nVersion: {version()}\n\nWhat is wrong, and what should it say?\n"
+        question = urlencode({"title": f"{page}: ", "body": words}, quote_via=quote)
+        context["report_address"] = f"{repository()}/issues/new?{question}"
+
+
 def describe_pictures(app: Sphinx, doctree: nodes.document) -> None:
     """Alternative text: a picture's output says in its plain text what the picture shows."""
     for bundle in doctree.findall(nodes.container):
@@ -164,6 +175,20 @@ def describe_pictures(app: Sphinx, doctree: nodes.document) -> None:
             # a picture's plain text is its alternative text, see `jfb_tutorial.pages.figures.Picture`
             if plain:
                 image["alt"] = plain[0].strip()
+
+
+class CaptionedPictures(SphinxNbRenderer):
+    """A cell's caption is its picture's; MyST-NB would give each of the cell's outputs a figure of that name."""
+
+    def _render_nb_cell_code_outputs(self, token, outputs: list) -> None:
+        metadata = token.meta["metadata"]
+        options = metadata.get("mystnb", {})
+        rest = {name: option for name, option in options.items() if name != "figure"}
+        for output in outputs:
+            pictured = "image/png" in output.get("data", {})
+            token.meta["metadata"] = metadata if pictured else {**metadata, "mystnb": rest}
+            super()._render_nb_cell_code_outputs(token, [output])
+        token.meta["metadata"] = metadata
 
 
 class TitledCode(SphinxTransform):
@@ -217,6 +242,16 @@ def escape_bars(app: Sphinx, what: str, name: str, obj, options, lines: list[str
         lines[number] = "`".join(parts)
 
 
+def add_targets(app: Sphinx, env) -> list[str]:
+    """Claims and theorems are something to link to: `[Lemma A.1](#lemma-A1)`. MyST itself finds neither."""
+    labels = env.domaindata["std"]["anonlabels"]
+    # a target is looked for in lower case
+    for path in notebooks():
+        labels |= {claim["identifier"].lower(): (path.stem, claim["identifier"]) for claim in claims(path)}
+    labels |= {label.lower(): (proof["docname"], label) for label, proof in getattr(env, "proof_list", {}).items()}
+    return []
+
+
 def number_by_file(app: Sphinx, env) -> list[str]:
     """A chapter has the number of its file, 10-… is chapter 10, though one before it may not be written yet."""
     for name, numbers in env.toc_secnumbers.items():
@@ -236,7 +271,9 @@ def number_by_file(app: Sphinx, env) -> list[str]:
 
 
 def setup(app: Sphinx) -> dict:
-    app.setup_extension("theme_faults")
+    for extension in ("theme_faults", "code_names", "previews", "figure_list"):
+        app.setup_extension(extension)
+    myst_nb.sphinx_.SphinxNbRenderer = CaptionedPictures  # MyST-NB's parser looks for it there
     app.add_directive("claims-ledger", ClaimsLedger)
     app.add_directive("run-times", RunTimes)
     app.add_directive("cite-this-book", CiteThisBook)
@@ -248,6 +285,8 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", set_repository, priority=100)
     app.connect("autodoc-process-docstring", escape_bars, priority=100)
     app.connect("doctree-read", describe_pictures)
+    app.connect("html-page-context", report_a_mistake)
+    app.connect("env-updated", add_targets)
     app.connect("env-get-updated", number_by_file, priority=900)  # after the numbers have been given
     # a page opened from disk may not read the other pages, so its search shows titles without excerpts
     app.add_js_file(

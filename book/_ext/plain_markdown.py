@@ -11,7 +11,7 @@ ROLE = re.compile(r"\{(?P<name>[a-z][\w:-]*)\}`(?P<text>[^`]+)`")
 _DIRECTIVE = re.compile(r"^(?P<mark>:{3,}|`{3,})\{(?P<name>[\w:-]+)\}\s*(?P<title>.*?)\s*$")
 _CODE = re.compile(r"^(?P<mark>`{3,}|~{3,})")
 _OPTION = re.compile(r"^:(?P<name>[\w-]+):\s*(?P<value>.*?)\s*$")
-_TARGET = re.compile(r"^\([\w-]+\)=\s*$")
+_TARGET = re.compile(r"^\([\w.-]+\)=\s*$")
 _INLINE_CODE = re.compile(r"(`+)(?:(?!\1).)+?\1")
 
 # an `align*` stands for itself in a notebook; a renderer that knows only $$ shows it as text
@@ -25,10 +25,21 @@ class Renderer:
         chapter: its number, such as "05", or "" for a guide: exercises are counted in it.
         roles: for each role, what makes Markdown of its text.
         dollars: whether to wrap bare `align` environments into $$.
+        links: rewrites the links of a piece of text.
+        figures: the number of each figure by its name, or by its file where it has none.
     """
 
-    def __init__(self, chapter: str, roles: dict[str, Callable[[str], str]], *, dollars: bool = False) -> None:
-        self.chapter, self.roles, self.dollars = chapter, roles, dollars
+    def __init__(
+        self,
+        chapter: str,
+        roles: dict[str, Callable[[str], str]],
+        *,
+        dollars: bool = False,
+        links: Callable[[str], str] = str,
+        figures: dict[str, str] | None = None,
+    ) -> None:
+        self.chapter, self.roles, self.dollars, self.links = chapter, roles, dollars, links
+        self.figures = figures or {}
         self.exercises = 0
 
     def render(self, text: str) -> str:
@@ -61,10 +72,14 @@ class Renderer:
         return done + self._prose(prose)
 
     def _prose(self, lines: list[str]) -> list[str]:
-        text = ROLE.sub(self._role, "\n".join(lines))
+        text = self._inline("\n".join(lines))
         if self.dollars:
             text = _BARE_MATH.sub(r"$$\n\1\n$$", text)
         return text.split("\n") if lines else []
+
+    def _inline(self, text: str) -> str:
+        # the roles first: some become links
+        return self.links(ROLE.sub(self._role, text))
 
     def _role(self, match: re.Match) -> str:
         if match["name"] not in self.roles:
@@ -77,13 +92,16 @@ class Renderer:
             options[option["name"]] = option["value"]
             body = body[1:]
         if name == "figure":
-            return [f"![{options.get('alt', '')}]({title})", "", *self._blocks(_stripped(body))]
+            body = _stripped(body)
+            if number := self.figures.get(options.get("name", title)):
+                body[0] = f"*Figure {number}.* {body[0]}"
+            return [f"![{options.get('alt', '')}]({title})", "", *self._blocks(body)]
         inside = self._blocks(_stripped(body))
         if name == "exercise":
             self.exercises += 1
             number = f"{int(self.chapter)}.{self.exercises}" if self.chapter else str(self.exercises)
             return [f"### Exercise {number}: {title}", "", *inside]
-        title = ROLE.sub(self._role, title)
+        title = self._inline(title)
         if name.startswith("prf:"):
             kind = name.removeprefix("prf:").capitalize()
             return _box(f"**{kind}** ({title})" if title else f"**{kind}**", inside)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,9 @@ __all__ = ["BLUE", "GREEN", "GREY", "PURPLE", "VERMILION", "Picture", "show", "s
 # After Okabe and Ito's palette, told apart with any common colour vision, and darkened until each has a contrast of 4.5 : 1 on
 # white; turned over for the dark theme, each then has it on black.
 BLUE, VERMILION, GREEN, PURPLE, GREY = "#0072B2", "#C04A00", "#007A5A", "#8F4B8F", "#666666"
+
+DRAWINGS = "JFB_DRAWINGS"
+"""With `svg` in this environment variable a picture carries itself as SVG too; `book/_ext/execute.py` sets it, and takes it out again."""
 
 WIDEST = 640
 """The widest picture in JupyterLab, in pixels."""
@@ -70,14 +74,18 @@ class Picture:
         png: the file's bytes.
         alt: what the picture shows, in words.
         width: in pixels, as JupyterLab shows it; the file has twice as many, for dense screens.
+        svg: the same as a vector drawing, for lecturers; empty unless it was asked for.
     """
 
     png: bytes = field(repr=False)
     alt: str
     width: int = WIDEST
+    svg: str = field(default="", repr=False)
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
+        if self.svg:
+            data["image/svg+xml"] = self.svg
         return data, {"image/png": {"alt": self.alt, "width": self.width}}
 
 
@@ -103,5 +111,14 @@ def show(fig: Figure, *, alt: str) -> Picture:
         )
     file = io.BytesIO()
     fig.savefig(file, format="png", metadata={"Software": None})
+    svg = _as_svg(fig) if os.environ.get(DRAWINGS) == "svg" else ""
     plt.close(fig)
-    return Picture(file.getvalue(), alt, min(WIDEST, round(100 * fig.get_figwidth())))
+    return Picture(file.getvalue(), alt, min(WIDEST, round(100 * fig.get_figwidth())), svg)
+
+
+def _as_svg(fig: Figure) -> str:
+    """The same text for the same figure: fixed element names, no date. Type is outlines: not every lecturer has our fonts."""
+    file = io.StringIO()
+    with plt.rc_context({"svg.hashsalt": "jfb_tutorial", "svg.fonttype": "path"}):
+        fig.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return file.getvalue()

@@ -11,7 +11,7 @@ __all__ = ["Sources", "sources"]
 
 
 class Sources:
-    """Where the numbers of a figure or a table come from, as a line of text (and of HTML) to stand beside it."""
+    """Where the numbers of a figure or a table come from: a line of text, and in HTML a quiet mark that opens to it."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -20,7 +20,8 @@ class Sources:
         return self.text
 
     def _repr_html_(self) -> str:
-        return f'<p class="jfb-provenance"><small>{escape(self.text)}</small></p>'
+        mark = '<summary><small>Recorded runs <span aria-hidden="true">ⓘ</span></small></summary>'
+        return f'<details class="jfb-provenance">{mark}<p><small>{escape(self.text)}</small></p></details>'
 
 
 def sources(records: Sequence[Record]) -> Sources:
