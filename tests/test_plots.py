@@ -6,8 +6,10 @@ import pytest
 import torch
 from conftest import BOOK
 
-from jfb_tutorial.pages.plots import band, intervals, intervals_in_words, plain_log
+from jfb_tutorial.pages.plots import band, gallery, intervals, intervals_in_words, plain_log, roofline
 from jfb_tutorial.pages.recorded import Recorded, interval, spread
+from jfb_tutorial.pages.tables import table_of
+from jfb_tutorial.pages.traffic import Traffic
 from jfb_tutorial.pages.windows import NAMES, windows
 from jfb_tutorial.training.experiments import read_suites
 
@@ -23,7 +25,7 @@ def ax():
 
 def test_a_band_goes_from_the_least_to_the_largest_of_several_runs(ax):
     line = band(ax, range(1, 3), [[1.0, 2.0], [3.0, 6.0]], label="x")
-    np.testing.assert_allclose(line.get_ydata(), [2, 4])
+    np.testing.assert_allclose(np.asarray(line.get_ydata()), [2, 4])
     (area,) = ax.collections
     assert area.get_paths()[0].get_extents().intervaly.tolist() == [1, 6]
     band(ax, range(1, 3), [[1.0, 2.0]])
@@ -65,6 +67,11 @@ def test_records_as_arrays_and_what_is_missing(tmp_path):
     assert digits.end("jfb", "loss") == digits.rows("jfb", "loss")[:, -1].mean()
     assert digits.result("jfb").shape == (5,)
     assert len(digits.runs("jfb", "exact")) == 10
+    row = digits.summary("jfb", name="JFB")
+    assert row["loss"] == digits.end("jfb", "loss")
+    assert row["test_loss"] == digits.result("jfb", "test_loss").mean()
+    assert (row["name"], row["seeds"]) == ("JFB", 5)
+    assert row["spread"] == spread(100 * digits.result("jfb"))
     with pytest.raises(KeyError, match="no experiment"):
         digits.runs("jbf")
     with pytest.raises(FileNotFoundError, match="reproduce digits"):
@@ -79,3 +86,39 @@ def test_windows_are_small_pictures_and_the_same_every_time(name):
     assert cut.dtype == torch.uint8
     assert torch.equal(cut, windows(name, 3, seed=2, side=128, columns=(0.0, 0.5)))
     assert cut.double().std() > 1
+
+
+def test_a_table_of_rows_with_the_same_keys():
+    rows: list[dict] = [{"lr": 0.125, "epoch": 1}, {"lr": 2, "epoch": 10}]
+    made = table_of(rows, {"epoch": "{epoch}", "rate": "{lr:.2f}"}, caption="Rates of two epochs.")
+    assert made.head == ("epoch", "rate")
+    assert made.rows == (("1", "0.12"), ("10", "2.00"))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gallery_leaves_the_places_that_are_left_over_empty(channels):
+    fig = gallery(torch.zeros(3, channels, 4, 4, dtype=torch.uint8), [7, "a", "b"], columns=2, height=2)
+    assert [ax.get_title() for ax in fig.axes] == ["7", "a", "b", ""]
+    assert [len(ax.images) for ax in fig.axes] == [1, 1, 1, 0]
+    plt.close(fig)
+
+
+def test_a_roof_is_the_lesser_of_two_limits():
+    fig = roofline({"core": (100.0, 10.0)}, {"Q": (20.0, 50.0)}, {"Q": (8, -5)})
+    (ax,) = fig.axes
+    roof, dot = ax.lines
+    x, y = np.asarray(roof.get_xdata()), np.asarray(roof.get_ydata())
+    np.testing.assert_allclose(y, np.minimum(100, 10 * x))
+    assert (dot.get_xdata(), dot.get_ydata()) == ([20], [50])
+    plt.close(fig)
+
+
+def test_traffic_counts_what_is_read_and_written_and_no_views():
+    x, kernel = torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 1, 1)
+    with Traffic() as moved:
+        y = x + 1
+        y.view(16)
+    assert (moved.calls, moved.bytes, moved.convolutions) == (1, 2 * 64, 0)
+    with Traffic() as moved:
+        torch.nn.functional.conv2d(x, kernel)
+    assert moved.convolutions == moved.bytes == 2 * 64 + 4

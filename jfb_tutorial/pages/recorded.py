@@ -68,6 +68,18 @@ class Recorded:
         """The quantity in the last epoch, the mean over the seeds."""
         return float(self.rows(label, key)[:, -1].mean())
 
+    def summary(self, label: str, **more: object) -> dict[str, object]:
+        """The means over the seeds of all numbers of the last epoch and of the result, for a row of a table.
+
+        A key that both have is the result's. In words, `spread` is the test accuracy in per cent; `seeds` counts the runs.
+        """
+        runs = self.runs(label)
+        rows = [run["epochs"][-1] | run["result"] for run in runs]
+        keys = [key for key, value in rows[0].items() if isinstance(value, int | float)]
+        means = {key: float(np.mean([row[key] for row in rows])) for key in keys}
+        accuracies = [100 * row["test_accuracy"] for row in rows]
+        return means | {"seeds": len(runs), "spread": spread(accuracies)} | more
+
 
 def interval(differences: Iterable[float]) -> tuple[float, float]:
     """The mean of paired differences, and half its 95% interval by Student's t; at least two pairs."""
