@@ -71,6 +71,9 @@ def test_records_as_arrays_and_what_is_missing(tmp_path):
     assert row["loss"] == digits.end("jfb", "loss")
     assert row["test_loss"] == digits.result("jfb", "test_loss").mean()
     assert (row["name"], row["seeds"]) == ("JFB", 5)
+    columns = {"rule": "{name}", "steps": "{steps_mean:.1f}", "time": "{time}"}
+    made = digits.table({"jfb": "JFB"}, columns, caption="One rule of many.", time={"jfb": 2})
+    assert made.rows == (("JFB", f"{digits.end('jfb', 'steps_mean'):.1f}", "2"),)
     assert row["spread"] == spread(100 * digits.result("jfb"))
     with pytest.raises(KeyError, match="no experiment"):
         digits.runs("jbf")

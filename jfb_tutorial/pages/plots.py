@@ -66,7 +66,7 @@ def intervals(
 
 def intervals_in_words(found: Mapping[str, tuple[float, float]], digits: int = 2) -> str:
     """The numbers of a plot of intervals, for its alternative text."""
-    return "; ".join(f"{name} {mean:+.{digits}f} ± {half:.{digits}f}" for name, (mean, half) in found.items())
+    return "; ".join(f"{name} {mean:+z.{digits}f} ± {half:.{digits}f}" for name, (mean, half) in found.items())
 
 
 def gallery(images: Tensor, titles: Sequence[object], *, columns: int, height: float) -> Figure:

@@ -6,7 +6,7 @@ spread(100 * digits.result("jfb"))  # "99.00 ± 0.50"
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from scipy import stats
 
 from ..training import records
 from ..training.experiments import Experiment
+from .tables import Table, table_of
 
 __all__ = ["Recorded", "interval", "spread"]
 
@@ -71,14 +72,28 @@ class Recorded:
     def summary(self, label: str, **more: object) -> dict[str, object]:
         """The means over the seeds of all numbers of the last epoch and of the result, for a row of a table.
 
-        A key that both have is the result's. In words, `spread` is the test accuracy in per cent; `seeds` counts the runs.
+        A key that both have is the epoch's. In words, `spread` is the test accuracy in per cent; `seeds` counts the runs.
         """
         runs = self.runs(label)
-        rows = [run["epochs"][-1] | run["result"] for run in runs]
+        rows = [run["result"] | run["epochs"][-1] for run in runs]
         keys = [key for key, value in rows[0].items() if isinstance(value, int | float)]
         means = {key: float(np.mean([row[key] for row in rows])) for key in keys}
-        accuracies = [100 * row["test_accuracy"] for row in rows]
-        return means | {"seeds": len(runs), "spread": spread(accuracies)} | more
+        accuracy = spread(100 * self.result(label))
+        return means | {"seeds": len(runs), "spread": accuracy} | more
+
+    def table(
+        self, names: Mapping[str, str], columns: Mapping[str, str], *, caption: str, **more: Mapping[str, object]
+    ) -> Table:
+        """A row for each experiment, written from its `summary`, its `name`, and further quantities, each by label.
+
+        Example:
+            digits.table({"jfb": "JFB"}, {"rule": "{name}", "time": "{time:.2f}"}, caption="…", time={"jfb": 1.0})
+        """
+        rows = [
+            self.summary(label, name=name, **{key: values[label] for key, values in more.items()})
+            for label, name in names.items()
+        ]
+        return table_of(rows, columns, caption=caption)
 
 
 def interval(differences: Iterable[float]) -> tuple[float, float]:
