@@ -6,12 +6,12 @@ table(["rule", "cosine", "time [ms]"], [["JFB", "0.923", "1.2"], ["exact", "1", 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from numbers import Integral
 
-__all__ = ["Table", "table"]
+__all__ = ["Table", "table", "table_of"]
 
 _STYLE = (
     ".jfb-table{overflow-x:auto;margin:1em 0}.jfb-table table{border-collapse:collapse;margin:0;font-size:.95em;"
@@ -121,6 +121,18 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str | int]], *, caption: 
         if len(row) != len(head):
             raise ValueError(f"row {number} must have {len(head)} cells, one for each heading, got {len(row)}")
     return Table(tuple(head), tuple(tuple(_text(cell) for cell in row) for row in rows), " ".join(caption.split()))
+
+
+def table_of(rows: Iterable[Mapping], columns: Mapping[str, str], *, caption: str) -> Table:
+    """A table of things that have the same keys, such as the epochs of a record.
+
+    Args:
+        rows: mappings, one a row.
+        columns: for each heading, how its cells are written, as for `str.format`: `{"rate": "{lr:.2f}"}`.
+        caption: as for `table`.
+    """
+    cells = [[written.format_map(row) for written in columns.values()] for row in rows]
+    return table(list(columns), cells, caption=caption)
 
 
 def _text(cell: str | int) -> str:
