@@ -17,13 +17,15 @@ from ..theory import DescentCheck, descent_check
 
 __all__ = [
     "affine_check",
+    "blocks",
     "coercivity",
     "contractions",
+    "gradient_of",
     "inner_and_bound",
-    "saturated_layer",
     "most_turned",
     "norm",
     "off",
+    "saturated_layer",
     "sharp_bound",
     "violated",
     "worst_at",
@@ -38,6 +40,19 @@ def norm(A: Tensor) -> Tensor:
 def off(a: Tensor, b: Tensor) -> float:
     """How far a is from b, relative to the size of b."""
     return ((a - b).norm() / b.norm()).item()
+
+
+def blocks(network: ImplicitNetwork) -> list[nn.Parameter]:
+    """The parameters in the order of JFB (17): θ_S, then θ_T, those of Q and R."""
+    return [parameter for part in (network.S, network.Q, network.R) for parameter in part.parameters()]
+
+
+def gradient_of(network: ImplicitNetwork, rule: Callable, d: Tensor, labels: Tensor) -> Tensor:
+    """The gradient of the cross entropy by a backward rule, flat, in the order of `blocks`; the network keeps its own rule."""
+    own, network.gradient = network.gradient, rule
+    loss = nn.functional.cross_entropy(network(d), labels)
+    network.gradient = own
+    return torch.cat([part.flatten() for part in torch.autograd.grad(loss, blocks(network))])
 
 
 def sharp_bound(kappa: Any) -> Any:
