@@ -47,12 +47,14 @@ def blocks(network: ImplicitNetwork) -> list[nn.Parameter]:
     return [parameter for part in (network.S, network.Q, network.R) for parameter in part.parameters()]
 
 
-def gradient_of(network: ImplicitNetwork, rule: Callable, d: Tensor, labels: Tensor) -> Tensor:
-    """The gradient of the cross entropy by a backward rule, flat, in the order of `blocks`; the network keeps its own rule."""
+def gradient_of(
+    network: ImplicitNetwork, rule: Callable, d: Tensor, y: Tensor, loss: Callable = nn.functional.cross_entropy
+) -> Tensor:
+    """The gradient of `loss(network(d), y)` by a backward rule, flat, in the order of `blocks`; the network keeps its own rule."""
     own, network.gradient = network.gradient, rule
-    loss = nn.functional.cross_entropy(network(d), labels)
+    value = loss(network(d), y)
     network.gradient = own
-    return torch.cat([part.flatten() for part in torch.autograd.grad(loss, blocks(network))])
+    return torch.cat([part.flatten() for part in torch.autograd.grad(value, blocks(network))])
 
 
 def sharp_bound(kappa: Any) -> Any:
