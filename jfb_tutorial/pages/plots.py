@@ -1,4 +1,4 @@
-"""What the chapters' plots have in common: a band over seeds, plain numbers on a logarithmic axis, intervals about zero, images."""
+"""What the chapters' plots have in common: a band over seeds, plain numbers on a logarithmic axis, intervals about zero, images, the plane of κ and γ."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .figures import BLUE, GREEN, GREY, PURPLE, VERMILION
+from .instances import sharp_bound
 
-__all__ = ["band", "gallery", "intervals", "intervals_in_words", "plain_log", "roofline"]
+__all__ = ["band", "descent_plane", "gallery", "intervals", "intervals_in_words", "plain_log", "roofline"]
 
 
 def band(ax: Axes, x: Iterable[float], rows: ArrayLike, **style) -> Line2D:
@@ -111,3 +112,13 @@ def roofline(
         ax.annotate(name, dot, places[name], textcoords="offset points")
     ax.set(xlabel="operations per byte", ylabel="operations per second")
     return fig
+
+
+def descent_plane(ax: Axes, largest: float, label: str) -> None:
+    """The two curves under which γ must stay, against κ from 1 to `largest`; `label` names that of Theorem 3.1, 1/κ."""
+    kappa = np.logspace(0, np.log10(largest), 300)
+    ax.semilogx(kappa, 1 / kappa, color=BLUE, linestyle="-", label=label)
+    ax.semilogx(kappa, sharp_bound(kappa), color=GREEN, linestyle="--", label=r"sharp: $2\sqrt{\kappa}/(1+\kappa)$")
+    ax.fill_between(kappa, 0, 1 / kappa, color=BLUE, alpha=0.25, linewidth=0)
+    ax.fill_between(kappa, 1 / kappa, sharp_bound(kappa), color=GREEN, alpha=0.18, linewidth=0)
+    ax.set(xlim=(1, largest))
