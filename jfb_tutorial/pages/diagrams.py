@@ -21,7 +21,7 @@ def explicit_and_implicit() -> Figure:
     ax.axis("off")
     _chain(ax, 2.2, figures.VERMILION, "explicit", ["$Q$", "$S$"], "$u$")
     _chain(ax, 0.0, figures.BLUE, "implicit", ["$Q$", "$R$", "$S$"], "$u^*$")
-    _arrow(ax, (3.85, -0.3), (2.65, -0.36), figures.BLUE, bend=-0.75)
+    _bent_arrow(ax, (3.85, -0.3), (2.65, -0.36), figures.BLUE, bend=-0.75)
     return fig
 
 
@@ -36,9 +36,9 @@ def _chain(ax: Axes, y: float, color: str, name: str, maps: Sequence[str], laten
             box.set(facecolor="none", edgecolor=color, linewidth=1.8)
             ax.add_patch(box)
         if number:
-            _arrow(ax, (x - 0.88, y), (x - 0.4, y), color)
+            _bent_arrow(ax, (x - 0.88, y), (x - 0.4, y), color)
 
 
-def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str, bend: float = 0.0) -> None:
+def _bent_arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str, bend: float = 0.0) -> None:
     shape = {"connectionstyle": f"arc3,rad={bend}", "arrowstyle": "-|>", "mutation_scale": 12}
     ax.add_patch(FancyArrowPatch(start, end, color=color, linewidth=1.8, **shape))
