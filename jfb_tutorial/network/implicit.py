@@ -192,9 +192,10 @@ class ImplicitNetwork(nn.Module):
     def _solve(self, T: LatentOperator, start: Tensor) -> Solution:
         with phase(recording=False):
             # what was found before is let go first: a tensor less that competes for the processor's cache
-            self.last = None
+            # (into the dictionary, since nn.Module's own way looks for parameters and takes some microseconds)
+            vars(self)["last"] = None
             # `last` is set before anything is raised, so that it tells about a failed solve too
-            solution = self.last = self.solver(T, start)
+            solution = vars(self)["last"] = self.solver(T, start)
         if self.on_unconverged == "raise" or (self.on_unconverged == "warn" and not self._has_warned):
             # our solvers know it from the read that let them stop; asking `converged` would be another read of the device
             met = getattr(solution, "all_converged", None)
