@@ -73,5 +73,6 @@ def _chain(ax: Axes, y: float, color: str, name: str, maps: Sequence[str], laten
 
 
 def _bent_arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str, bend: float = 0.0) -> None:
-    shape = {"connectionstyle": f"arc3,rad={bend}", "arrowstyle": "-|>", "mutation_scale": 12}
-    ax.add_patch(FancyArrowPatch(start, end, color=color, linewidth=1.8, **shape))
+    arrow = FancyArrowPatch(start, end, connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=12)
+    arrow.set(color=color, linewidth=1.8)
+    ax.add_patch(arrow)
