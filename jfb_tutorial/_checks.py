@@ -51,6 +51,15 @@ def check_positive(name: str, value, remedy: str, below: float = math.inf) -> fl
     return float(value)
 
 
+def check_callable(name: str, value):
+    """`value`, if it can be called and is no class, which can be called too."""
+    if isinstance(value, type):
+        raise TypeError(f"{name} must be an object, got the class {value.__name__}; write {value.__name__}()")
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, got {type(value).__name__}")
+    return value
+
+
 def check_flag(name: str, value) -> bool:
     """`value`, if it is True or False."""
     if not isinstance(value, bool):

@@ -15,7 +15,7 @@ from .._checks import check_flag, check_image, check_integer, check_latent, chec
 
 __all__ = ["FixedPointIteration", "Solution"]
 
-eager = torch.compiler.disable(recursive=False)
+eager = torch.compiler.disable(recursive=False, reason="loops that depend on the data; leave out fullgraph=True")
 """For what torch.compile is to leave as it is, loops that depend on the data above all, while the T called there is compiled."""
 
 
@@ -185,7 +185,16 @@ class Monitor:
             excess, tol = torch.sub(residual, size, alpha=tol), 0.0
             self.excess.append(excess)
         # the one read of the device; max() hands on NaN and inf. Which samples met the tolerance is asked once, at the end
-        worst = excess.max().item() if excess.numel() else 0.0
+        try:
+            worst = excess.max().item() if excess.numel() else 0.0
+        except RuntimeError as error:
+            # PyTorch's words, in several sentences
+            if "vmap" not in str(error):
+                raise
+            raise RuntimeError(
+                "a solver cannot run inside vmap, where it may not read its residuals to stop; call it with the whole batch, or take "
+                "the rule Unrolled, for which a network makes no solve"
+            ) from error
         if not math.isfinite(worst):
             _raise_not_finite(u, v, residual, self.step)
         self.all_converged = worst <= tol
