@@ -44,7 +44,7 @@ SOLVERS = {name: getattr(solvers, name) for name in solvers.__all__ if name != "
 OWN = "own"
 """The `network` of a recipe that trains a network of the caller's, which no name stands for."""
 
-GIVES_WAY = frozenset({"images", "held_out", "batch", "reestimate"})
+GIVES_WAY = frozenset({"images", "held_out", "batch", "reestimate", "probe"})
 """The settings that depend on how many images there are: a preset's give way to a smaller data set, a caller's do not."""
 
 
