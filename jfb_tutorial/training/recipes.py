@@ -223,8 +223,8 @@ class Recipe:
 def recipe(dataset: str, scale: str = "cpu", **changes) -> Recipe:
     """The book's recipe for a data set at a scale, with some fields changed.
 
-    What is not changed is a proposal: `images`, `held_out`, `batch` and `reestimate` give way to a smaller data set when it is
-    trained, with a line that says so.
+    What is not changed is a proposal: `images`, `held_out`, `batch`, `reestimate` and `probe` give way to a smaller data set when
+    it is trained, with a line that says so.
 
     Args:
         dataset: one of `data.DATASETS`, or an image folder's name, or any name for data of your own; then `network` must be
