@@ -13,20 +13,24 @@ import torch
 from torch import Tensor, nn
 
 from ..network import ImplicitNetwork
-from ..theory import DescentCheck, descent_check
+from ..theory import DescentCheck, Linearised, descent_check
 
 __all__ = [
     "affine_check",
     "blocks",
+    "central",
     "coercivity",
     "contractions",
+    "cosine",
     "gradient_of",
     "inner_and_bound",
     "most_turned",
     "norm",
     "off",
+    "rotations_ascend",
     "saturated_layer",
     "sharp_bound",
+    "unrolled_matrix",
     "violated",
     "worst_at",
 ]
@@ -42,19 +46,36 @@ def off(a: Tensor, b: Tensor) -> float:
     return ((a - b).norm() / b.norm()).item()
 
 
-def blocks(network: ImplicitNetwork) -> list[nn.Parameter]:
-    """The parameters in the order of JFB (17): θ_S, then θ_T, those of Q and R."""
-    return [parameter for part in (network.S, network.Q, network.R) for parameter in part.parameters()]
+def cosine(a: Tensor, b: Tensor) -> float:
+    """Of the angle between two vectors."""
+    return torch.cosine_similarity(a, b, dim=0).item()
+
+
+def blocks(network: ImplicitNetwork, parts: str = "SQR") -> list[nn.Parameter]:
+    """The parameters of the parts named; by default in the order of JFB (17): θ_S, then θ_T, those of Q and R."""
+    return [parameter for name in parts for parameter in getattr(network, name).parameters()]
 
 
 def gradient_of(
-    network: ImplicitNetwork, rule: Callable, d: Tensor, y: Tensor, loss: Callable = nn.functional.cross_entropy
+    network: ImplicitNetwork,
+    rule: Callable,
+    d: Tensor,
+    y: Tensor,
+    *,
+    loss: Callable = nn.functional.cross_entropy,
+    parts: str = "SQR",
 ) -> Tensor:
     """The gradient of `loss(network(d), y)` by a backward rule, flat, in the order of `blocks`; the network keeps its own rule."""
     own, network.gradient = network.gradient, rule
     value = loss(network(d), y)
+    found = torch.autograd.grad(value, blocks(network, parts))
     network.gradient = own
-    return torch.cat([part.flatten() for part in torch.autograd.grad(value, blocks(network))])
+    return torch.cat([part.flatten() for part in found])
+
+
+def central(f: Callable[[float], Tensor], h: float = 1e-3) -> Tensor:
+    """f'(0) by central differences, with an error of order h⁴."""
+    return (8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))) / (12 * h)
 
 
 def sharp_bound(kappa: Any) -> Any:
@@ -206,3 +227,26 @@ def worst_at(f: Callable[[Tensor], Tensor], centre: Tensor, radius: float, start
         best = max(best, found.max().item())
         direction = direction + slopes / (slopes.norm(dim=1, keepdim=True) + 1e-30)
     return best
+
+
+def rotations_ascend(kappa: float, size: float) -> bool:
+    """Whether ⟨w, Gw⟩ > ⟨Gw, Kw⟩ for G = diag(κ, 1), every w in the plane and every K that is `size` times a rotation."""
+    angle = torch.linspace(0, math.pi / 2, 200_001)
+    w = torch.stack([angle.cos(), angle.sin()], dim=1)
+    Gw = torch.tensor([kappa, 1.0]) * w
+    # the worst rotation turns w into the direction of Gw
+    return bool(((w * Gw).sum(dim=1) - size * Gw.norm(dim=1)).min() > 0)
+
+
+def unrolled_matrix(case: Linearised, start: Tensor, steps: int, damping: float) -> Tensor:
+    """The phantom gradient's A of [16], from dense Jacobians at each damped iterate."""
+    identity = torch.eye(len(case.dT))
+    u, A = start, torch.zeros_like(case.M_T)
+    for _ in range(steps):
+        at = u.clone().requires_grad_()
+        value = case.T(at)
+        # (∂a/∂b)ᵢⱼ = ∂aⱼ/∂bᵢ, as everywhere in the case
+        J = torch.autograd.functional.jacobian(lambda x: case.T(x)[0], u).reshape(identity.shape).T
+        A = damping * case.theta_T_rows(value) + A @ (damping * J + (1 - damping) * identity)
+        u = (damping * value + (1 - damping) * at).detach()
+    return A
