@@ -7,26 +7,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..network import ImplicitNetwork
+from ..solvers import FixedPointIteration
 from ..theory import DescentCheck, Linearised, descent_check
 
 __all__ = [
     "affine_check",
     "blocks",
+    "by_differences",
     "central",
     "coercivity",
     "contractions",
     "cosine",
+    "fixed_point",
     "gradient_of",
     "inner_and_bound",
     "most_turned",
     "norm",
     "off",
+    "perturbed",
+    "replaced",
     "rotations_ascend",
     "saturated_layer",
     "sharp_bound",
@@ -76,6 +82,30 @@ def gradient_of(
 def central(f: Callable[[float], Tensor], h: float = 1e-3) -> Tensor:
     """f'(0) by central differences, with an error of order h⁴."""
     return (8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))) / (12 * h)
+
+
+def by_differences(loss: Callable[[], Tensor], parameters: Sequence[Tensor], every: int = 1) -> Tensor:
+    """The derivatives of a loss by every so many-th number of each parameter, by `central`."""
+    found = []
+    with torch.no_grad():
+        for flat in (parameter.view(-1) for parameter in parameters):
+            for i in range(0, len(flat), every):
+                found.append(central(partial(_moved, loss, flat, i)))
+    return torch.stack(found)
+
+
+def _moved(loss: Callable[[], Tensor], flat: Tensor, i: int, step: float) -> Tensor:
+    """The loss with one number moved by a step."""
+    old = flat[i].item()
+    flat[i] = old + step
+    value = loss()
+    flat[i] = old
+    return value
+
+
+def fixed_point(T: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+    """By plain iteration, as exact as float64 allows."""
+    return FixedPointIteration(tol=1e-14, max_steps=5000)(T, start).u
 
 
 def sharp_bound(kappa: Any) -> Any:
@@ -155,6 +185,21 @@ def inner_and_bound(
     size = (M.mT @ gradient).square().sum(dim=(1, 2))
     bound = -(1 / eigenvalues[:, -1] - gamma / eigenvalues[:, 0]) * size
     return -(gradient * (M @ v)).sum(dim=(1, 2)), bound
+
+
+def perturbed(M: Tensor, w: Tensor, malice: Tensor, generator: torch.Generator, size: Tensor) -> Tensor:
+    """Whether ⟨(M + E)w, Mw⟩ > 0 for random E of norm `size`; where `malice` is true, E is as bad as can be."""
+    E = torch.randn(M.shape, generator=generator)
+    E = torch.where(malice, -_unit(M @ w) @ _unit(w).mT, E / norm(E)[:, None, None])
+    return ((M + E * size[:, None, None]) @ w * (M @ w)).sum(dim=(1, 2)) > 0
+
+
+def replaced(M: Tensor, w: Tensor, malice: Tensor, generator: torch.Generator, size: Tensor) -> Tensor:
+    """Whether ⟨w, Gw⟩ > ⟨Gw, Kw⟩, G = MᵀM, for K of norm `size` times a rotation; where `malice` is true, the worst K."""
+    Gw = M.mT @ M @ w
+    K = torch.linalg.qr(torch.randn(len(M), M.shape[2], M.shape[2], generator=generator))[0]
+    K = torch.where(malice, _unit(Gw) @ _unit(w).mT, K) * size[:, None, None]
+    return (w * Gw - Gw * (K @ w)).sum(dim=(1, 2)) > 0
 
 
 def _unit(x: Tensor) -> Tensor:
