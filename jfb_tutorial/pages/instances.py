@@ -7,26 +7,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..network import ImplicitNetwork
-from ..theory import DescentCheck, descent_check
+from ..solvers import FixedPointIteration
+from ..theory import DescentCheck, Linearised, descent_check
 
 __all__ = [
     "affine_check",
     "blocks",
+    "by_differences",
+    "central",
     "coercivity",
     "contractions",
+    "cosine",
+    "fixed_point",
     "gradient_of",
     "inner_and_bound",
     "most_turned",
     "norm",
     "off",
+    "perturbed",
+    "replaced",
+    "rotations_ascend",
     "saturated_layer",
     "sharp_bound",
+    "unrolled_matrix",
     "violated",
     "worst_at",
 ]
@@ -42,19 +52,60 @@ def off(a: Tensor, b: Tensor) -> float:
     return ((a - b).norm() / b.norm()).item()
 
 
-def blocks(network: ImplicitNetwork) -> list[nn.Parameter]:
-    """The parameters in the order of JFB (17): θ_S, then θ_T, those of Q and R."""
-    return [parameter for part in (network.S, network.Q, network.R) for parameter in part.parameters()]
+def cosine(a: Tensor, b: Tensor) -> float:
+    """Of the angle between two vectors."""
+    return torch.cosine_similarity(a, b, dim=0).item()
+
+
+def blocks(network: ImplicitNetwork, parts: str = "SQR") -> list[nn.Parameter]:
+    """The parameters of the parts named; by default in the order of JFB (17): θ_S, then θ_T, those of Q and R."""
+    return [parameter for name in parts for parameter in getattr(network, name).parameters()]
 
 
 def gradient_of(
-    network: ImplicitNetwork, rule: Callable, d: Tensor, y: Tensor, loss: Callable = nn.functional.cross_entropy
+    network: ImplicitNetwork,
+    rule: Callable,
+    d: Tensor,
+    y: Tensor,
+    *,
+    loss: Callable = nn.functional.cross_entropy,
+    parts: str = "SQR",
 ) -> Tensor:
     """The gradient of `loss(network(d), y)` by a backward rule, flat, in the order of `blocks`; the network keeps its own rule."""
     own, network.gradient = network.gradient, rule
     value = loss(network(d), y)
+    found = torch.autograd.grad(value, blocks(network, parts))
     network.gradient = own
-    return torch.cat([part.flatten() for part in torch.autograd.grad(value, blocks(network))])
+    return torch.cat([part.flatten() for part in found])
+
+
+def central(f: Callable[[float], Tensor], h: float = 1e-3) -> Tensor:
+    """f'(0) by central differences, with an error of order h⁴."""
+    return (8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))) / (12 * h)
+
+
+def by_differences(loss: Callable[[], Tensor], parameters: Sequence[Tensor], every: int = 1) -> Tensor:
+    """The derivatives of a loss by every so many-th number of each parameter, by `central`."""
+    found = []
+    with torch.no_grad():
+        for flat in (parameter.view(-1) for parameter in parameters):
+            for i in range(0, len(flat), every):
+                found.append(central(partial(_moved, loss, flat, i)))
+    return torch.stack(found)
+
+
+def _moved(loss: Callable[[], Tensor], flat: Tensor, i: int, step: float) -> Tensor:
+    """The loss with one number moved by a step."""
+    old = flat[i].item()
+    flat[i] = old + step
+    value = loss()
+    flat[i] = old
+    return value
+
+
+def fixed_point(T: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+    """By plain iteration, as exact as float64 allows."""
+    return FixedPointIteration(tol=1e-14, max_steps=5000)(T, start).u
 
 
 def sharp_bound(kappa: Any) -> Any:
@@ -136,6 +187,21 @@ def inner_and_bound(
     return -(gradient * (M @ v)).sum(dim=(1, 2)), bound
 
 
+def perturbed(M: Tensor, w: Tensor, malice: Tensor, generator: torch.Generator, size: Tensor) -> Tensor:
+    """Whether ⟨(M + E)w, Mw⟩ > 0 for random E of norm `size`; where `malice` is true, E is as bad as can be."""
+    E = torch.randn(M.shape, generator=generator)
+    E = torch.where(malice, -_unit(M @ w) @ _unit(w).mT, E / norm(E)[:, None, None])
+    return ((M + E * size[:, None, None]) @ w * (M @ w)).sum(dim=(1, 2)) > 0
+
+
+def replaced(M: Tensor, w: Tensor, malice: Tensor, generator: torch.Generator, size: Tensor) -> Tensor:
+    """Whether ⟨w, Gw⟩ > ⟨Gw, Kw⟩, G = MᵀM, for K of norm `size` times a rotation; where `malice` is true, the worst K."""
+    Gw = M.mT @ M @ w
+    K = torch.linalg.qr(torch.randn(len(M), M.shape[2], M.shape[2], generator=generator))[0]
+    K = torch.where(malice, _unit(Gw) @ _unit(w).mT, K) * size[:, None, None]
+    return (w * Gw - Gw * (K @ w)).sum(dim=(1, 2)) > 0
+
+
 def _unit(x: Tensor) -> Tensor:
     return x / x.norm(dim=1, keepdim=True)
 
@@ -209,3 +275,26 @@ def worst_at(f: Callable[[Tensor], Tensor], centre: Tensor, radius: float, start
         best = max(best, found.max().item())
         direction = direction + slopes / (slopes.norm(dim=1, keepdim=True) + 1e-30)
     return best
+
+
+def rotations_ascend(kappa: float, size: float) -> bool:
+    """Whether ⟨w, Gw⟩ > ⟨Gw, Kw⟩ for G = diag(κ, 1), every w in the plane and every K that is `size` times a rotation."""
+    angle = torch.linspace(0, math.pi / 2, 200_001)
+    w = torch.stack([angle.cos(), angle.sin()], dim=1)
+    Gw = torch.tensor([kappa, 1.0]) * w
+    # the worst rotation turns w into the direction of Gw
+    return bool(((w * Gw).sum(dim=1) - size * Gw.norm(dim=1)).min() > 0)
+
+
+def unrolled_matrix(case: Linearised, start: Tensor, steps: int, damping: float) -> Tensor:
+    """The phantom gradient's A of [16], from dense Jacobians at each damped iterate."""
+    identity = torch.eye(len(case.dT))
+    u, A = start, torch.zeros_like(case.M_T)
+    for _ in range(steps):
+        at = u.clone().requires_grad_()
+        value = case.T(at)
+        # (∂a/∂b)ᵢⱼ = ∂aⱼ/∂bᵢ, as everywhere in the case
+        J = torch.autograd.functional.jacobian(lambda x: case.T(x)[0], u).reshape(identity.shape).T
+        A = damping * case.theta_T_rows(value) + A @ (damping * J + (1 - damping) * identity)
+        u = (damping * value + (1 - damping) * at).detach()
+    return A
