@@ -218,6 +218,9 @@ def _rotation(a: Tensor, b: Tensor, part: float) -> Tensor:
 class _Affine(nn.Module):
     """T(u; θ) = Au + Bθ."""
 
+    A: Tensor
+    B: Tensor
+
     def __init__(self, A: Tensor, B: Tensor):
         super().__init__()
         self.register_buffer("A", A)
