@@ -33,7 +33,7 @@ from .training.files import check_target, write
 from .training.folder import check_picture
 from .training.forms import escape
 from .training.inspection import inspect
-from .training.output import in_a_line, say, shorten
+from .training.output import in_a_line, lost, say, shorten
 from .training.processes import read_environment
 from .training.recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
 
@@ -51,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return 0
+    lost()  # what an earlier command of this process could not print
     status = _run(options)
     return _flush(options.command) or status
 
@@ -75,17 +76,18 @@ def _run(options: argparse.Namespace) -> int:
 
 def _flush(command: str) -> int:
     """Send off what is still to be printed: Python would do so at its end, where a closed pipe is an error that nobody catches."""
-    if sys.stdout is None or sys.stdout.closed:
+    fault = lost()
+    if sys.stdout is not None and not sys.stdout.closed:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            # what is left in the buffer goes nowhere, instead of failing again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            fault = fault or error
+    if fault is None or isinstance(fault, BrokenPipeError):
         return 0
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        # what is left in the buffer goes nowhere, instead of failing again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            print(f"python -m jfb_tutorial {command}: the output cannot be written ({error.strerror})", file=sys.stderr)
-            return 1
-    return 0
+    print(f"python -m jfb_tutorial {command}: the output cannot be written ({fault.strerror})", file=sys.stderr)
+    return 1
 
 
 class _Parser(argparse.ArgumentParser):

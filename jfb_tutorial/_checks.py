@@ -29,26 +29,41 @@ def check_integer(name: str, value, least: int, remedy: str) -> int:
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}; {remedy}") from None
     if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {_shown(number)}; {remedy}")
+        raise ValueError(f"{name} must be at least {least}, got {shown(number)}; {remedy}")
     # beyond, neither a tensor nor a float holds it
     if number >= 2**63:
-        raise ValueError(f"{name} must be below 2⁶³, got {_shown(number)}; {remedy}")
+        raise ValueError(f"{name} must be below 2⁶³, got {shown(number)}; {remedy}")
     return number
 
 
-def _shown(number: int) -> str:
-    """An integer in a line: Python refuses to write out one of several thousand digits."""
-    return str(number) if abs(number) < 10**30 else f"one of about {number.bit_length() * 3 // 10:,} digits"
+def shown(number) -> str:
+    """A number in a line: Python refuses to write out an integer of several thousand digits."""
+    if not isinstance(number, int) or abs(number) < 10**30:
+        return str(number)
+    return f"one of about {number.bit_length() * 3 // 10:,} digits"
 
 
 def check_positive(name: str, value, remedy: str, below: float = math.inf) -> float:
     """`value` as a finite float above 0, and below `below`."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}; {remedy}")
-    if not 0 < float(value) < below:  # false for NaN too
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        number = math.inf
+    if not 0 < number < below:  # false for NaN too
         limit = "finite" if below == math.inf else f"below {below:g}"
-        raise ValueError(f"{name} must be positive and {limit}, got {value}; {remedy}")
-    return float(value)
+        raise ValueError(f"{name} must be positive and {limit}, got {shown(value)}; {remedy}")
+    return number
+
+
+def check_callable(name: str, value):
+    """`value`, if it can be called and is no class, which can be called too."""
+    if isinstance(value, type):
+        raise TypeError(f"{name} must be an object, got the class {value.__name__}; write {value.__name__}()")
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, got {type(value).__name__}")
+    return value
 
 
 def check_flag(name: str, value) -> bool:

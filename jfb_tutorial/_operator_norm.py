@@ -45,7 +45,7 @@ def operator_norm(module: Layer, gamma: float = 0.9, shape: tuple[int, int] | No
 
     The estimate errs low. It ends with a relative residual of 1e-3 in WᵀW, so the layer's norm is at most γ (1 + 5e-4), provided that
     what was found is the largest singular value and not another; the iteration starts from the last singular vector and a
-    random one to that end. What changes W unseen (`weight.data.mul_`), and passes under `torch.func`, keep the vector found last.
+    random one to that end. A weight made in inference mode has no count of its changes, and is searched at each use. What changes W unseen (`weight.data.mul_`), and passes under `torch.func`, keep the vector found last.
 
     Args:
         module: an `nn.Linear`, or an `nn.Conv2d`; changed in place. Register it before the optimiser is made.
@@ -57,10 +57,12 @@ def operator_norm(module: Layer, gamma: float = 0.9, shape: tuple[int, int] | No
         The module.
 
     Raises:
-        TypeError: another kind of module, or shape is no pair of integers.
-        ValueError: γ or shape is not positive; a convolution without a shape, or a linear layer with one.
+        TypeError: another kind of module, a weight that is not floating point, or shape is no pair of integers.
+        ValueError: γ or shape is not positive; a layer without inputs or outputs; a convolution without a shape, or a linear layer with one.
     """
     gamma = check_positive("gamma", gamma, "0.9 is the default")
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        _check_weight(module.weight)
     if isinstance(module, nn.Conv2d):
         parametrization = OperatorNorm(
             gamma, _convolution(module), (module.in_channels, *_height_and_width(shape)), module.weight
@@ -112,8 +114,8 @@ class OperatorNorm(nn.Module):
         work = torch.promote_types(weight.dtype, torch.float32)
         # zeros: the first search starts from the random vector alone
         self.register_buffer("vector", torch.zeros(1, *inputs, dtype=work, device=weight.device))
-        self._version = -1  # no tensor's version: the next line searches
-        self._refresh(weight)
+        self._found_for: int | None = None  # the version of the weight that `vector` belongs to
+        self._search(weight)
 
     def forward(self, weight: Tensor) -> Tensor:
         """The bounded weight, differentiable by `weight`."""
@@ -137,14 +139,29 @@ class OperatorNorm(nn.Module):
     @torch.no_grad()
     def _refresh(self, weight: Tensor) -> None:
         """Iterate to the tolerance, if the weight has changed since."""
-        if weight.is_inference() or torch._C._functorch.is_functorch_wrapped_tensor(weight):
-            return  # neither has a version of its own, and a buffer cannot keep what depends on it
-        if weight._version == self._version or not bool(weight.isfinite().all()):
+        if torch._C._functorch.is_functorch_wrapped_tensor(weight):
+            return  # a buffer cannot keep what depends on it
+        # a weight of inference mode has no version, and may have changed at any time
+        if weight.is_inference() or weight._version != self._found_for:
+            self._search(weight)
+
+    @eager
+    @torch.no_grad()
+    def _search(self, weight: Tensor) -> None:
+        """Iterate to the tolerance."""
+        if not bool(weight.isfinite().all()):
             return  # what is not finite shows in the solver, which names the step and the samples
+        if weight.is_inference():
+            with torch.inference_mode(False):  # a tensor made there cannot be part of a graph, as `_gram` makes one
+                weight = weight.clone()
         work = torch.promote_types(weight.dtype, torch.float32)
         with torch.autocast(weight.device.type, enabled=False):
-            self.vector.copy_(self._singular_vector(weight.detach().to(work), self.vector.to(work)))
-        self._version = weight._version
+            vector = self._singular_vector(weight.detach().to(work), self.vector.to(work)).to(self.vector.dtype)
+        if self.vector.is_inference():  # into which nothing may be written outside of that mode
+            self.vector = vector
+        else:
+            self.vector.copy_(vector)
+        self._found_for = weight._version
 
     def _singular_vector(self, weight: Tensor, x: Tensor) -> Tensor:
         """The right singular vector of the largest singular value, of the shape of x, an earlier one."""
@@ -202,6 +219,20 @@ class OperatorNorm(nn.Module):
     def extra_repr(self) -> str:
         """γ, for `print(module)`."""
         return f"gamma={self.gamma}"
+
+
+def _check_weight(weight: Tensor) -> None:
+    """Refuse a weight that has no norm."""
+    if isinstance(weight, nn.parameter.UninitializedParameter) or weight.is_meta:
+        raise ValueError(
+            "module must have its numbers, got a weight without any; call a lazy layer once, or load one of the device meta, first"
+        )
+    if not weight.is_floating_point():
+        raise TypeError(f"module must have a floating-point weight, got {weight.dtype}; take real numbers")
+    if not weight.numel():
+        raise ValueError(
+            f"module must have at least one input and one output, got a weight of shape {tuple(weight.shape)}"
+        )
 
 
 def _convolution(module: nn.Conv2d) -> Convolution:

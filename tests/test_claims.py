@@ -34,6 +34,9 @@ def test_a_check_takes_one_number_of_any_kind():
         check("x", torch.zeros(2), "<", 1)
     with pytest.raises(TypeError, match="bound must be one real number, got str"):
         check("x", 1, "<", "2")
+    for name, values in {"measured": (10**5000, "<", 1), "bound": (1, "<", -(10**400))}.items():
+        with pytest.raises(ValueError, match=f"{name} must be a number that a float holds, .*; divide both"):
+            check("x", *values)
     with pytest.raises(ValueError, match="relation must be one of"):
         Check("x", 1, "=<", 1)
 
@@ -101,8 +104,9 @@ def line(given):
         ({"dropped": [GOOD]}, "✓ T is a contraction. checked; of the one case without a hypothesis it fails in none"),
         ({"tested": "9 of 9 maps < 1"}, "✓ T is a contraction. 9 of 9 maps &lt; 1"),
         ({"tested": "on 9 maps", "quiet": True}, "✓ on 9 maps"),
-        ({"concluded": [BAD]}, "✗ T is a contraction. fails as measured; checked"),
-        ({"assumed": [BAD]}, "– T is a contraction. says nothing here: a hypothesis fails; checked"),
+        ({"concluded": [BAD]}, "✗ T is a contraction. fails as measured"),
+        ({"assumed": [BAD]}, "– T is a contraction. says nothing here: a hypothesis fails"),
+        ({"concluded": [BAD], "tested": "on 9 maps"}, "✗ T is a contraction. fails as measured; on 9 maps"),
     ],
 )
 def test_the_line_before_the_box_is_opened(changes, seen):

@@ -98,6 +98,36 @@ def test_what_cannot_be_written_at_the_end(monkeypatch, capfd, target, status):
     assert capfd.readouterr().err == wanted * status
 
 
+def test_a_finished_training_whose_line_is_lost_says_so_by_its_status(tmp_path, monkeypatch, capfd):
+    command = ["train", "digits", "--scale", "smoke", "--quiet", "--out", str(tmp_path)]
+    command += [part for name, value in TINY.items() for part in (f"--{name}", str(value))]
+    with monkeypatch.context() as patch, open("/dev/full", "w") as stream:
+        patch.setattr(sys, "stdout", stream)
+        assert main(command) == 1
+    assert capfd.readouterr().err == (
+        "python -m jfb_tutorial train: the output cannot be written (No space left on device)\n"
+    )
+    assert (tmp_path / "record.json").is_file()
+    with monkeypatch.context() as patch:
+        # what was lost before is not this command's fault
+        full = io.TextIOWrapper(io.BufferedWriter(Full(OSError(28, "No space left")), 1))
+        patch.setattr(sys, "stdout", full)
+        say("a line")
+        full.detach()
+    assert main([*command, "--resume"]) == 0
+
+
+def test_a_home_folder_that_nobody_has(monkeypatch, capsys):
+    monkeypatch.setenv("JFB_DATA", "~no-such-user/data")
+    assert main(["data", "digits"]) == 1
+    assert capsys.readouterr().err == (
+        "python -m jfb_tutorial data: $JFB_DATA must be a folder, and of '~no-such-user/data' there is no such home folder; give "
+        "a whole path\n"
+    )
+    with pytest.raises(ValueError, match="root must be a folder, and of '~no-such-user' there is no such home folder"):
+        data.load("digits", root="~no-such-user")
+
+
 # Surroundings
 
 

@@ -623,7 +623,9 @@ def test_flips():
 
 
 def painted(augmentation, side=16, count=400):
-    data = Images("black", torch.zeros(count, 3, side, side, dtype=torch.uint8), torch.arange(count) % 10, ("a",) * 10)
+    data = Images(
+        "black", torch.zeros(count, 3, side, side, dtype=torch.uint8), torch.arange(count) % 10, tuple("0123456789")
+    )
     batches = Batches(data, count, augmentation=augmentation)
     batches.mean = torch.tensor([1, 2, 3], dtype=torch.uint8)
     images, _, _ = next(batches.epoch(0))

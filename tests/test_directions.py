@@ -556,3 +556,10 @@ def test_phantom_check_with_fewer_parameters_than_latents():
     found = theory.phantom_check(network, torch.zeros(1, 2), torch.ones(1, 2), linear_loss, JFB())
     assert found.sigma_min == found.threshold == 0
     assert not found.holds
+
+
+@pytest.mark.parametrize("rule", [JFB, None, "JFB()"])
+def test_phantom_check_asks_for_a_rule(rule):
+    network = ImplicitNetwork(torch.nn.Linear(2, 2), lambda u, q: 0.5 * u + q, torch.nn.Identity())
+    with pytest.raises(TypeError, match=r"rule must be (an object, got the class JFB; write JFB|callable, got)"):
+        theory.phantom_check(network, torch.ones(1, 2), torch.ones(1, 2), torch.nn.functional.mse_loss, rule)

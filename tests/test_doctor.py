@@ -65,6 +65,10 @@ def test_with_data_it_says_how_long_training_takes(capsys, elsewhere):
     # 10 epochs of 8,000 images at a thousandth of a second
     assert "time   train cifar10 --scale cpu: 10 epochs, about 80 s" in lines
     assert any("there is no book/runs.py here; the preset alone" in line for line in lines)
+    assert any(
+        "as measured now without torch.compile, on 10 images of noise in each precision" in line for line in lines
+    )
+    assert "ok     cifar10: 2 training and 2 test images, in folders, listed and not opened" in lines
     assert lines[-1] == (
         "ok     fit for chapter 10, without a GPU, at the smaller scale. Next: "
         "python -m jfb_tutorial train cifar10 --scale cpu --device cpu --out runs/cifar10"
@@ -94,6 +98,15 @@ def test_the_pace_is_measured_in_real_steps():
 def test_a_busy_machine_says_so(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "_load", lambda: 1e3)
     assert any("other programs keep this machine busy" in line for line in examine(capsys)[1])
+
+
+def test_what_chapter_10_does_not_need_is_not_read(capsys, monkeypatch, elsewhere):
+    for name in ("t10k-images-idx3", "t10k-labels-idx1", "train-images-idx3", "train-labels-idx1"):
+        path = elsewhere / "data" / "MNIST" / "raw" / f"{name}-ubyte"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("tens of megabytes")
+    _, lines = examine(capsys)
+    assert "ok     mnist: its files are there, and were not read, since chapter 10 does not need them" in lines
 
 
 def test_damaged_data_are_a_fault(capsys, monkeypatch):

@@ -6,6 +6,7 @@ import sys
 
 import nbformat
 import pytest
+import yaml
 from conftest import BOOK
 from nbformat.sign import NotebookNotary
 
@@ -167,6 +168,12 @@ def test_markup_becomes_what_any_renderer_shows():
 def test_a_plain_chapter_needs_an_address(tmp_path):
     with pytest.raises(ValueError, match="the project has no public address; give one: make plain REPOSITORY="):
         editions.plain(tmp_path, "")
+
+
+def test_the_plain_edition_brings_the_environment_for_binder(tmp_path):
+    editions.plain(tmp_path, "https://example.org/owner/book")
+    environment = yaml.safe_load((tmp_path / "environment.yml").read_text())
+    assert environment["dependencies"][-1] == {"pip": ["jfb_tutorial[notebooks] @ git+https://example.org/owner/book"]}
 
 
 def test_a_plain_chapter_runs_alone_in_an_empty_folder(tmp_path):

@@ -12,6 +12,7 @@ from conftest import BOOK
 from jfb_tutorial.__main__ import main
 from jfb_tutorial.gradients import NeumannSeries
 from jfb_tutorial.pages.live import Panel
+from jfb_tutorial.pages.provenance import sources
 from jfb_tutorial.training import checkpoints, data, experiments, records
 from jfb_tutorial.training.evaluation import evaluate
 from jfb_tutorial.training.experiments import Experiment, at_scale, missing, read_suites, reproduce
@@ -225,6 +226,14 @@ def test_unknown_names_are_refused(tiny, listed, tmp_path, capsys):
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(ValueError, match=r"empty.py must define SUITES"):
         read_suites(tmp_path / "empty.py")
+    for text, words in {
+        "raise SystemExit(3)": "SystemExit: 3",
+        "def (": r"SyntaxError: invalid syntax \(.*line 1\)",
+        "1 / 0": "ZeroDivisionError: division by zero",
+    }.items():
+        (tmp_path / "bad.py").write_text(text)
+        with pytest.raises(ValueError, match=rf"the list of runs .*bad\.py cannot be read \({words}\); mend it"):
+            read_suites(tmp_path / "bad.py")
 
 
 def test_file_names_are_those_of_one_experiment_each():
@@ -391,10 +400,16 @@ def test_the_panel_trains_shows_and_stops():
     thread.join()
     assert "Stopped." in panel.words.value
     assert len(panel.records[1]["epochs"]) < 50
+    assert f"From 1 recorded run: {panel.records[1]['device']}" in repr(sources(panel.records[1:]))
     panel.gamma.value, panel.rule.value = 3.0, "ImplicitDifferentiation(tol=1e-4)"
     panel.recipe = panel.recipe.replace(batch_norm=False)
     panel.start().join()
     assert panel.button.description == "Train"
+    panel.seed.value = -1
+    panel.start().join()
+    assert "seed must be at least 0, got -1" in panel.words.value
+    assert panel.button.description == "Train"
+    assert Panel(recipe("digits", epochs=61)).epochs.value == 61
 
 
 def test_the_networks_of_chapter_08_are_those_of_their_records():

@@ -129,6 +129,17 @@ def test_a_run_that_was_killed_before_its_first_state_begins_anew(under_way):
     assert names(under_way) == {"model.safetensors", "record.json"}
 
 
+def test_a_record_that_was_altered_is_not_believed(finished, capsys):
+    path = finished / "record.json"
+    record = json.loads(path.read_text())
+    record["result"]["test_accuracy"] = 0.999
+    path.write_text(json.dumps(record))
+    assert main([*COMMAND, str(finished), "--resume"]) == 1
+    found = capsys.readouterr()
+    assert "record.json was altered, or is of another run: its result is not the one in" in found.err
+    assert "99.90" not in found.out
+
+
 def test_a_run_that_was_killed_after_its_record_is_finished(runs, finished):
     for path in (runs / "under_way").iterdir():
         shutil.copy(path, finished)
@@ -422,7 +433,9 @@ def test_no_forged_state_raises_what_is_not_caught(under_way, no_training, capsy
             went_on.add(path)
     # numbers of the past, none of which decides what is trained
     past = {(key,) for key in ("seconds", "resumed", "training_version", "scalars")}
-    assert went_on <= past | {("rows", row, column) for row in (0, 1) for column in ("loss", "gamma")}
+    # and what is compared once the data are read, see test_own
+    later = {("identity",), ("identity", "train"), ("identity", "test")}
+    assert went_on <= past | later | {("rows", row, column) for row in (0, 1) for column in ("loss", "gamma")}
     (under_way / "state.json").write_text(json.dumps(state))
     for path, new in mutants(about):
         checkpoints.save(under_way / "checkpoint-0002.safetensors", tensors, changed(about, path, new))

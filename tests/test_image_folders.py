@@ -1,6 +1,7 @@
 """Image folders: what is listed, what a file may be, and that whatever cannot be right is one line that names the file."""
 
 import os
+import shutil
 import struct
 import zlib
 
@@ -72,6 +73,23 @@ def test_links_to_files_and_to_folders_elsewhere_are_followed(folder, tmp_path):
     assert load("shapes", root=tmp_path, channels=3).images.shape == (6, 3, 4, 4)
 
 
+def test_images_of_training_are_none_of_the_test(folder, tmp_path):
+    test = folder.parent / "test"
+    for label in ("circle", "square"):
+        (test / label).mkdir(parents=True)
+        Image.new("L", (4, 4), 9).save(test / label / "8.png")
+    (test / "circle" / "9.png").symlink_to(folder / "circle" / "1.png")
+    words = f"1 of the 3 images of {test} are those of {folder} too, by links "
+    words += f"({test}/circle/9.png is {folder}/circle/1.png); remove the links"
+    assert words in refusal(tmp_path, split="test")
+    assert len(load("shapes", root=tmp_path)) == 4  # what is trained on is no matter of the test
+    (test / "circle" / "9.png").unlink()
+    assert len(load("shapes", "test", root=tmp_path)) == 2
+    shutil.rmtree(test)
+    test.symlink_to(folder)
+    assert f"4 of the 4 images of {test}" in refusal(tmp_path, split="test")
+
+
 @pytest.mark.parametrize(
     ("link", "to"),
     [
@@ -128,7 +146,7 @@ def test_files_that_are_left_out_are_counted_aloud(folder, tmp_path, monkeypatch
     (tmp_path / "shapes" / "train").rename(tmp_path / "shapes" / "test")
     (tmp_path / "shapes" / "test").joinpath("labels.csv").unlink()
     monkeypatch.setenv("JFB_DATA", str(tmp_path))
-    os.symlink(tmp_path / "shapes" / "test", tmp_path / "shapes" / "train")
+    shutil.copytree(tmp_path / "shapes" / "test", tmp_path / "shapes" / "train")
     assert main(["data", "shapes"]) == 0
     assert capsys.readouterr().out.count("4 files in") == 2
 

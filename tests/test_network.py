@@ -422,3 +422,41 @@ def test_copies_and_saved_networks():
     pair, _ = tuple_and_single()
     twin = copy.deepcopy(pair)
     torch.testing.assert_close(twin(data()), pair(data()), rtol=0, atol=0)
+
+
+class Writes(nn.Module):
+    """R that has an operation in place on q, as `q.mul_` is written for `q.mul` by mistake."""
+
+    def forward(self, u, q):
+        if isinstance(q, tuple):
+            return tuple(0.5 * v + p for v, p in zip(u, (q[0], q[1].mul_(0.9)), strict=True))
+        return 0.5 * u + q.mul_(0.9)
+
+
+@pytest.mark.parametrize("Q", [lambda d: 2 * d, lambda d: (2 * d, 3 * d)])
+@pytest.mark.parametrize("gradient", [JFB(), Unrolled(3), ImplicitDifferentiation()])
+def test_R_may_not_write_into_q(Q, gradient):
+    network = ImplicitNetwork(Q, Writes(), lambda u: u, gradient=gradient, on_unconverged="ignore")
+    for context in (torch.enable_grad, torch.no_grad):
+        with context(), pytest.raises(ValueError, match=r"R must not write into q: it changed Q\(d\) in place"):
+            network(torch.ones(2, 3))
+    with torch.inference_mode():  # where nobody counts what is written
+        network.solve(torch.ones(2, 3))
+
+
+def test_q_may_change_between_the_evaluations_of_an_operator():
+    network = ImplicitNetwork(nn.Identity(), lambda u, q: 0.5 * u + q, nn.Identity())
+    d = torch.ones(2, 3)
+    T = network.operator(d)
+    T(d)
+    d.mul_(2)
+    assert T(d).tolist() == [[3.0] * 3] * 2
+
+
+@pytest.mark.parametrize("setting", [{"gradient": JFB}, {"solver": FixedPointIteration}, {"gradient": 5}])
+def test_a_borrowed_network_gets_no_class(setting):
+    network = ImplicitNetwork(nn.Identity(), lambda u, q: 0.5 * u + q, nn.Identity())
+    (name,) = setting
+    words = f"{name} must be (an object, got the class {{}}; write {{}}|callable)".replace("{}", r"\w+")
+    with pytest.raises(TypeError, match=words), network.using(**setting):
+        pass

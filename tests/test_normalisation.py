@@ -411,3 +411,34 @@ def test_rescaling_shares_the_factor_among_the_blocks():
     assert stretch > 0.001
     for new, old in zip(R.parameters(), before, strict=True):
         torch.testing.assert_close(new, old * (0.001 / stretch) ** (1 / 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "error", "words"),
+    [
+        (lambda: nn.Linear(0, 3, bias=False), None, ValueError, "at least one input and one output"),
+        (lambda: nn.Linear(3, 0, bias=False), None, ValueError, "at least one input and one output"),
+        (lambda: nn.Conv2d(0, 2, 3, bias=False), (4, 4), ValueError, "at least one input and one output"),
+        (lambda: nn.LazyLinear(3), None, ValueError, "call a lazy layer once"),
+        (lambda: nn.Linear(3, 3, device="meta"), None, ValueError, "must have its numbers"),
+        (lambda: nn.Linear(3, 3, dtype=torch.complex64), None, TypeError, "floating-point weight, got torch.complex64"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+@pytest.mark.filterwarnings("ignore:Complex modules")
+def test_a_layer_whose_weight_has_no_norm(make, shape, error, words):
+    module = make()
+    with pytest.raises(error, match=words):
+        operator_norm(module, 0.9, shape)
+    assert "parametrizations" not in dict(module.named_children())
+
+
+def test_a_layer_made_in_inference_mode_is_bounded_and_follows_its_weight():
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        linear = operator_norm(nn.Linear(6, 5, bias=False, dtype=torch.float64), 0.5)
+        assert torch.linalg.matrix_norm(linear.weight, 2).item() == pytest.approx(0.5, rel=1e-3)
+        next(linear.parameters()).copy_(torch.randn(5, 6, dtype=torch.float64))
+        assert torch.linalg.matrix_norm(linear.weight, 2).item() == pytest.approx(0.5, rel=1e-3)
+    assert torch.linalg.matrix_norm(linear.weight, 2).item() == pytest.approx(0.5, rel=1e-3)

@@ -1,6 +1,8 @@
 """Training what is one's own: a network, tensors, an image folder of any size, and presets that give way to few images."""
 
+import hashlib
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from jfb_tutorial.network import ImplicitNetwork
 from jfb_tutorial.solvers import Anderson, FixedPointIteration
 from jfb_tutorial.training import checkpoints, data, prepare, records, train
 from jfb_tutorial.training.evaluation import evaluate
+from jfb_tutorial.training.identity import describe
 from jfb_tutorial.training.own_data import as_images
 from jfb_tutorial.training.recipes import OWN, Recipe, recipe
 
@@ -111,6 +114,73 @@ def test_a_run_of_ones_own_network_goes_on(tmp_path):
     assert same(train(plan, tmp_path, network=other, resume=True).network.state_dict(), whole.network.state_dict())
 
 
+class Damped:
+    """A rule that no recipe can name."""
+
+    def __init__(self, damping):
+        self.damping, self.calls = damping, []
+
+    def __call__(self, T, u):
+        self.calls.append(1)
+        return (1 - self.damping) * u + self.damping * T(u)
+
+
+def damped(T, u):
+    return Damped(0.5)(T, u)
+
+
+def lasting(damping):
+    def rule(T, u):
+        return Damped(damping)(T, u)
+
+    return rule
+
+
+def stop_in_second_epoch(row, network):
+    if row["epoch"] == 2:
+        raise KeyboardInterrupt
+
+
+def test_another_rule_or_solver_of_the_callers_is_not_gone_on_with(tmp_path):
+    plan, out = recipe("digits", "smoke", **SHORT), tmp_path / "run"
+
+    def go(gradient, **settings):
+        return train(plan, out, network=own_network(gradient=gradient, solver=solve_well), resume=True, **settings)
+
+    with pytest.raises(KeyboardInterrupt):
+        go(Damped(0.5), callback=stop_in_second_epoch)
+    for other, words in {Damped(0.9): r"Damped\(damping=0.9\)", damped: "damped", lasting(0.5): "rule"}.items():
+        with pytest.raises(
+            ValueError, match=rf"run in .*run was begun with another rule: .*Damped\(damping=0.5\) and is .*{words}"
+        ):
+            go(other)
+    other_solver = own_network(gradient=Damped(0.5), solver=solve_thrice)
+    with pytest.raises(ValueError, match=r"with another solver: .*solve_well and is .*solve_thrice"):
+        train(plan, out, network=other_solver, resume=True)
+    run = go(Damped(0.5))
+    assert run.record["identity"]["rule"].endswith("Damped(damping=0.5)")
+    whole = train(plan, network=own_network(gradient=Damped(0.5), solver=solve_well))
+    assert same(run.network.state_dict(), whole.network.state_dict())
+    with pytest.raises(ValueError, match="with another rule"):  # a finished run neither
+        go(Damped(0.9))
+
+
+def solve_well(T, u):
+    return FixedPointIteration()(T, u)
+
+
+def solve_thrice(T, u):
+    return FixedPointIteration(max_steps=3)(T, u)
+
+
+def test_what_is_told_of_a_rule_is_the_same_in_every_process():
+    shown = describe(partial(damped, T=Damped(0.5)))
+    assert "0x" not in shown
+    assert describe(lasting(0.5)).endswith("rule(damping=0.5)")
+    assert describe(lasting(0.5)) != describe(lasting(0.6))
+    assert describe(UnrolledPhantom(2)) == "UnrolledPhantom(steps=2, damping=0.5)"
+
+
 @pytest.mark.parametrize(
     ("changes", "network", "error", "message"),
     [
@@ -131,6 +201,13 @@ def test_a_run_of_ones_own_network_goes_on(tmp_path):
             r"one for each of the 10 classes, got the shape \(2, 9\); change S",
         ),
         ({"optimiser": "muon"}, own_network(), ValueError, "this Q has none; take sgd or adam"),
+        ({}, own_network().requires_grad_(False), ValueError, r"network has no parameter .*requires_grad_\(True\)"),
+        (
+            {},
+            ImplicitNetwork(nn.Flatten(), lambda u, q: 0.3 * torch.tanh(u) + q, lambda u: u),
+            ValueError,
+            "network has no parameter that can be trained",
+        ),
     ],
 )
 def test_networks_that_do_not_fit_are_refused(changes, network, error, message):
@@ -164,6 +241,57 @@ def test_tensors_of_the_callers_train(dtype):
             train(plan, data=((train_set[0], train_set[1].clamp(max=8)), both[0]))
 
 
+def test_other_data_of_the_callers_are_not_gone_on_with(tmp_path):
+    plan, out = recipe("spots", "smoke", network="digits", probe=0), tmp_path / "run"
+    images, labels = tensors(60)
+    test_set = tensors(50)
+
+    def go(train_set=(images, labels), test_set=test_set, **settings):
+        return train(plan, out, data=(train_set, test_set), resume=True, **settings)
+
+    with pytest.raises(KeyboardInterrupt):
+        go(callback=stop_in_second_epoch)
+    odd = images.clone()
+    odd[7, 3, 3] += 1
+    others = [
+        ("training", {"train_set": (odd, labels)}),
+        ("training", {"train_set": (images, labels.roll(1))}),
+        ("training", {"train_set": tensors(100)}),
+        ("test", {"test_set": tensors(40)}),
+    ]
+    for _ in range(2):  # of a run under way, and of a finished one
+        for which, changes in others:
+            with pytest.raises(ValueError, match=f"begun with other {which} images, or other labels of them; give"):
+                go(**changes)
+        run = go()
+    assert run.record["identity"].keys() == {"train", "test"}
+    assert run.record["resumed_after"] == [1]
+
+
+def test_a_run_of_before_there_were_digests_goes_on(tmp_path):
+    plan = recipe("spots", "smoke", network="digits", probe=0)
+    images, labels = tensors(60)
+    pair = ((images, labels), tensors(50))
+    with pytest.raises(KeyboardInterrupt):
+        train(plan, tmp_path, data=pair, callback=stop_in_second_epoch)
+    # as an older version has left it: without them, and with what was asked for of `reestimate`
+    left = json.loads((tmp_path / "state.json").read_text())
+    del left["identity"], left["gave_way"]["reestimate"]
+    left["recipe"]["reestimate"] = 500
+    rewrite(tmp_path, left)
+    assert train(plan, tmp_path, data=pair, resume=True).record["resumed_after"] == [1]
+
+
+def rewrite(out, left):
+    """Put another state into a run's folder, and the checkpoint that goes with it."""
+    text = (json.dumps(left, indent=1) + "\n").encode()
+    (out / "state.json").write_bytes(text)
+    path = out / left["checkpoint"]
+    held, about = checkpoints.load(path)
+    config = {name: left[name] for name in ("recipe", "gave_way")}
+    checkpoints.save(path, held, about | config | {"state": hashlib.sha256(text).hexdigest()})
+
+
 def test_tensors_and_a_network_of_ones_own_together():
     network = ImplicitNetwork(nn.Sequential(nn.Flatten(), nn.Linear(48, 24)), Cell(24), nn.Linear(24, 3))
     images = torch.rand(90, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -185,7 +313,15 @@ def test_floats_become_the_nearest_byte_and_nothing_else_happens():
     ("part", "error", "message"),
     [
         ((torch.rand(4, 8, 8) * 2, torch.arange(4)), ValueError, r"in \[0, 1\].*divide by 255"),
-        ((torch.full((4, 8, 8), float("nan")), torch.arange(4)), ValueError, r"in \[0, 1\]"),
+        ((torch.full((4, 8, 8), float("nan")), torch.arange(4)), ValueError, r"NaN in 256 of 256 .*nan_to_num"),
+        ((torch.full((4, 8, 8), float("inf")), torch.arange(4)), ValueError, r"in \[0, 1\]"),
+        ((torch.zeros(4, 8, 8).to_sparse(), torch.arange(4)), TypeError, r"images of .* dense.*images.to_dense\(\)"),
+        ((torch.zeros(4, 8, 8), torch.arange(4).to_sparse()), TypeError, r"labels of .* dense.*labels.to_dense\(\)"),
+        (
+            (torch.zeros(4, 8, 8), torch.tensor([0, 1, 2, 200_000])),
+            ValueError,
+            "go up to 200000, and there are 8 images",
+        ),
         ((torch.zeros(4, 8, 8, dtype=torch.int64), torch.arange(4)), TypeError, r"images.to\(torch.uint8\)"),
         ((torch.zeros(4, 64), torch.arange(4)), ValueError, r"\(N, channels, height, width\), got \(4, 64\)"),
         ((torch.zeros(4, 8, 8, 3), torch.arange(4)), ValueError, r"give images.permute\(0, 3, 1, 2\)"),
@@ -203,6 +339,46 @@ def test_tensors_that_are_no_images_are_refused(part, error, message):
     for pair in ((part, good), (good, part)):
         with pytest.raises(error, match=message):
             as_images("x", pair)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64, torch.int8])
+def test_labels_of_any_integers(dtype):
+    images, labels = tensors()
+    train_part, _ = as_images("x", ((images, labels.to(dtype)), (images, labels)))
+    assert train_part.labels.dtype == torch.int64
+    assert torch.equal(train_part.labels, labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float16])
+def test_images_of_few_bits(dtype):
+    values = torch.tensor([0.0, 0.25, 0.5, 1.0]).reshape(1, 2, 2).repeat(2, 1, 1)
+    part = (values.to(dtype), torch.tensor([0, 1]))
+    assert as_images("x", (part, part))[0].images[0].flatten().tolist() == [0, 64, 128, 255]
+
+
+def test_classes_are_names_and_each_has_one(tmp_path):
+    images, labels = tensors(classes=3)
+
+    def named(classes, labels=labels):
+        return data.Images("x", images.unsqueeze(1), labels, classes)
+
+    for classes in ((0, 1, 2), ("a", "b", None), "abc"):
+        with pytest.raises(TypeError, match=r"classes must be a tuple of texts, got .*; give"):
+            named(classes)
+    with pytest.raises(
+        ValueError, match="classes must differ, and 'a' is there twice; give each label a name of its own"
+    ):
+        named(("a", "b", "a"))
+    assert named(["a", "b", "c"]).classes == ("a", "b", "c")
+    for labels_, most in ((labels, 2), (labels + 1, 3)):
+        short = named(("a", "b"), labels_)
+        with pytest.raises(ValueError, match=f"labels of data .* below 2, the number of its classes, got {most}"):
+            train(recipe("x", "smoke", network="digits"), data=(short, short))
+    # what was trained with names of any kind of text can be read
+    part = named(np.array(["a", "b", "c"]))
+    plan = recipe("x", "smoke", network="digits", epochs=1, probe=0)
+    assert train(plan, tmp_path, data=(part, part)).record["result"]["test_images"] == 60
+    assert checkpoints.recall(tmp_path / "model.safetensors")[1] == ["a", "b", "c"]
 
 
 def test_data_that_are_no_pair_are_refused():
@@ -318,10 +494,26 @@ def test_proposals_of_a_run_under_way_give_way_again(root, tmp_path):
     assert same(run.network.state_dict(), train(plan).network.state_dict())
 
 
+@pytest.mark.parametrize("name", ["reestimate", "probe"])
+def test_no_more_images_are_asked_for_than_there_are(name, capsys):
+    settings = {"epochs": 1, "images": 60, "batch": 30, "reestimate": 0, "probe": 0}
+    with pytest.raises(
+        ValueError, match=f"{name} must be at most the 60 images that there are for it, got 61; lower it"
+    ):
+        train(recipe("digits", "smoke", **settings | {name: 61}))
+    del settings[name]
+    record = train(recipe("digits", "smoke", **settings | {"held_out": 10} if name == "probe" else settings)).record
+    # 500 of the preset and 60 in use; 16 by default and 10 held out
+    assert (record["config"][name], record["gave_way"]) == ((10, {name: 16}) if name == "probe" else (60, {name: 500}))
+    assert f"{name}: the preset's" in capsys.readouterr().out
+    made = Recipe(dataset="digits", images=60, batch=30, held_out=10, epochs=1)
+    assert train(made).record["gave_way"] == {"probe": 16}
+
+
 def test_a_recipe_knows_what_it_proposes():
     plan = recipe("digits", "smoke", batch=7)
-    assert plan.proposals == {"images", "held_out", "reestimate"}
-    assert plan.replace(images=3, seed=2).proposals == {"held_out", "reestimate"}
+    assert plan.proposals == {"images", "held_out", "reestimate", "probe"}
+    assert plan.replace(images=3, seed=2).proposals == {"held_out", "reestimate", "probe"}
     assert not Recipe.from_json(plan.to_json()).proposals
     assert Recipe.from_json(plan.to_json()) == plan
     assert "proposals" not in plan.to_json()

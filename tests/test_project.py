@@ -61,8 +61,9 @@ def test_workflows_run_fixed_actions_with_the_least_rights():
             # a tag can be moved to other code, a commit cannot
             assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", step.get("uses", "a@" + 40 * "0")), step
         for name, job in workflow["jobs"].items():
-            # what may publish runs nothing but GitHub's own actions
-            assert "permissions" not in job or all("run" not in step for step in job["steps"]), name
+            # what may publish runs nothing but GitHub's own actions and git, no code of the repository or of what it depends on
+            commands = [line for step in job["steps"] for line in step.get("run", "").splitlines()]
+            assert "permissions" not in job or all(line.startswith("git ") for line in commands), name
 
 
 def test_the_citation_agrees_with_the_project():
@@ -92,6 +93,12 @@ def test_an_address_gives_launch_buttons_and_a_citation(monkeypatch, tmp_path):
     jfb_book.set_repository(None, Config)
     assert Config.html_theme_options["repository_url"] == "https://example.org/owner/name"
     assert Config.html_theme_options["launch_buttons"]["colab_url"]
+    # they lead to the edition that any host can run, which the workflow puts at the top of a branch of its own
+    assert (Config.html_theme_options["repository_branch"], Config.html_theme_options["path_to_docs"]) == (
+        "notebooks",
+        "",
+    )
+    assert "initial-branch notebooks" in (ROOT / ".github/workflows/publish.yml").read_text()
     (block,) = jfb_book.CiteThisBook.run(None)
     assert "https://example.org/owner/name" in block.astext()
 

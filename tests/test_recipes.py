@@ -54,6 +54,27 @@ def test_learning_rates():
     assert 0 < rates["triangular"][0] < 0.06
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": 10**400}, "lr must be a number that a float holds, got one of about 398 digits"),
+        ({"lr": 1e300}, r"lr must be positive and below 1e\+15, got 1e\+300; 1e-3 is usual for Adam"),
+        ({"weight_decay": 10**5000}, "weight_decay must be a number that a float holds, got one of about 4,983 digits"),
+        ({"weight_decay": 1e300}, r"weight_decay must be at least 0 and below 1e\+15, got 1e\+300"),
+        ({"gamma": -(10**400)}, "gamma must be a number that a float holds"),
+        ({"erase": 10**400}, "erase must be a number that a float holds"),
+    ],
+)
+def test_numbers_beyond_floats_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        recipe("digits", **changes)
+
+
+def test_a_tolerance_beyond_floats_is_refused():
+    with pytest.raises(ValueError, match=r"tol must be positive and .*, got one of about 398 digits"):
+        FixedPointIteration(tol=10**400)
+
+
 def test_parsing():
     assert parse("rule", "JFB", RULES) == JFB()
     assert parse("rule", " jfb() ", RULES) == JFB()
@@ -84,7 +105,7 @@ def test_parsing():
         ({"rule": None}, TypeError, "rule must be one of"),
         ({"solver": JFB()}, TypeError, "solver must be one of"),
         ({"average": 1.0}, ValueError, "average must be at least 0 and below 1, got 1.0"),
-        ({"weight_decay": -1.0}, ValueError, "weight_decay must be at least 0, got -1.0"),
+        ({"weight_decay": -1.0}, ValueError, r"weight_decay must be at least 0 and below 1e\+15, got -1.0"),
         ({"compile": 1}, TypeError, "compile must be True or False"),
         ({"network": "resnet"}, ValueError, "network must be one of"),
         ({"flip": "up"}, ValueError, "flip must be one of"),

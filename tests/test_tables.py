@@ -27,6 +27,15 @@ def test_the_text_has_points_under_points():
     )
 
 
+def test_rows_may_come_from_a_generator():
+    made = table((name for name in HEAD), ((cell for cell in row) for row in ROWS), caption=CAPTION)
+    assert made == table(HEAD, ROWS, caption=CAPTION)
+    with pytest.raises(ValueError, match="rows must hold at least one row"):
+        table(HEAD, iter(ROWS[:0]), caption=CAPTION)
+    with pytest.raises(TypeError, match="row 0 must be a sequence of cells, got 'JFB'"):
+        table(["a", "b", "c"], ["JFB"], caption=CAPTION)
+
+
 def test_the_page_has_a_table_with_headings_and_a_caption():
     shown, _ = DisplayFormatter().format(table(HEAD, ROWS, caption=CAPTION))
     assert set(shown) == {"text/html", "text/plain"}

@@ -248,3 +248,54 @@ def test_a_tolerance_of_one_would_accept_anything():
     with pytest.raises(ValueError, match="tol must be positive and below 1, got 5"):
         theory.contraction_factor(torch.tanh, torch.zeros(1, 3), tol=5)
     assert theory.contraction_factor(torch.tanh, torch.zeros(1, 3), tol=cast(Any, np.float32(1e-3))) == 1
+
+
+def test_an_estimate_refuses_a_map_to_another_space():
+    with pytest.raises(ValueError, match="T must keep the shape of u"):
+        theory.lipschitz_estimate(lambda x: 0.5 * x[:1], torch.zeros(4, 3))
+
+
+def test_an_estimate_copies_what_T_returns_in_the_same_memory():
+    buffer = torch.empty(4, 3, dtype=torch.float64)
+
+    def T(x):
+        buffer.copy_(0.5 * x)
+        return buffer
+
+    assert theory.lipschitz_estimate(T, torch.zeros(4, 3, dtype=torch.float64)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("lanczos", [False, True])
+def test_a_periodic_map_without_a_graph_is_no_constant(monkeypatch, lanczos):
+    if lanczos:
+        monkeypatch.setattr(lipschitz, "DENSE_LIMIT", 0)
+    u = torch.zeros(1, DIMENSION)
+    with pytest.raises(ValueError, match=r"T\(u\) carries no graph although it depends on u"):
+        theory.contraction_factor(torch.no_grad()(lambda x: x - x.round()), u)
+
+
+@pytest.mark.parametrize("lanczos", [False, True])
+@pytest.mark.parametrize(
+    ("scale", "dtype"), [(1e-200, torch.float64), (1e200, torch.float64), (1e-30, torch.float32), (1e30, torch.float32)]
+)
+def test_a_jacobian_whose_squares_are_no_numbers(monkeypatch, lanczos, scale, dtype):
+    if lanczos:
+        monkeypatch.setattr(lipschitz, "DENSE_LIMIT", 0)
+    W = matrix("random").to(dtype)
+    factor = theory.contraction_factor(lambda x: scale * (x @ W.T), torch.zeros(1, DIMENSION, dtype=dtype))
+    assert factor == pytest.approx(scale * torch.linalg.svdvals(W.double())[0].item(), rel=1e-5, abs=0)
+
+
+@pytest.mark.parametrize("T", [torch.floor, torch.round, torch.sign])
+@pytest.mark.parametrize("lanczos", [False, True])
+def test_a_derivative_of_zero_without_a_graph_is_zero(monkeypatch, T, lanczos):
+    if lanczos:
+        monkeypatch.setattr(lipschitz, "DENSE_LIMIT", 0)
+    assert theory.contraction_factor(T, torch.ones(1, DIMENSION)) == 0
+
+
+@pytest.mark.parametrize("change", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr, lambda G: G.to("meta")])
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_antieigenvalue_asks_for_a_dense_matrix_with_numbers(change):
+    with pytest.raises(TypeError, match=r"G must be a dense tensor with numbers, got .*; write G.to_dense\(\)"):
+        theory.antieigenvalue(change(torch.eye(3)))

@@ -321,6 +321,11 @@ def plain(folder: Path, address: str) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(BOOK / "images", folder / "images", dirs_exist_ok=True)
+    # for Binder, which makes an environment of what lies beside the notebooks
+    environment = (BOOK.parent / "environment.yml").read_text()
+    (folder / "environment.yml").write_text(
+        environment.replace("-e .[notebooks]", f"jfb_tutorial[notebooks] @ git+{address}")
+    )
     for path in notebooks():
         nbformat.write(plain_edition(path, address), folder / path.name)
 

@@ -145,8 +145,9 @@ def set_repository(app: Sphinx, config) -> None:
         return
     options.update(
         repository_url=repository(),
-        repository_branch="main",
-        path_to_docs="book",
+        # the plain edition, which .github/workflows/publish.yml puts there: it sets itself up, on Binder as on Colab
+        repository_branch="notebooks",
+        path_to_docs="",
         use_repository_button=True,
         use_issues_button=True,
         launch_buttons={

@@ -11,7 +11,9 @@ from chapters import BOOK, cells, claims, figures, notebooks, repository
 _LINK = re.compile(
     r"(?<!!)\[(?P<text>(?:[^\[\]]|\[[^\[\]]*\])*)\]\((?P<page>[\w-]+\.(?:md|ipynb))?(?P<anchor>#[^)\s]+)?\)"
 )
-_FENCED = re.compile(r"^(`{3,}|~{3,})(?!\{).*?^\1 *$", re.MULTILINE | re.DOTALL)
+_FENCED = re.compile(
+    r"^(?P<mark>`{3,}|~{3,})(?P<directive>\{[^\n]*\n)?(?P<body>.*?)^(?P=mark) *$", re.MULTILINE | re.DOTALL
+)
 _HEADING = re.compile(r"^#{1,6} +(?P<heading>.+?) *$", re.MULTILINE)
 _MARK = re.compile(
     r"^(?:#{1,6} +(?P<heading>.+?)|\((?P<target>[\w.-]+)\)=|:(?:label|name): *(?P<label>\S+)"
@@ -82,9 +84,17 @@ def _marks(path: Path) -> Iterator[tuple[str, str]]:
 def _texts(path: Path) -> list[tuple[str, str]]:
     """The kind and the text of each cell, without code in Markdown; a page of Markdown is one."""
     if path.suffix == ".md":
-        return [("markdown", _FENCED.sub("", path.read_text()))]
+        return [("markdown", _without_code(path.read_text()))]
     found = [(cell["cell_type"], "".join(cell["source"])) for cell in cells(path)]
-    return [(kind, _FENCED.sub("", text) if kind == "markdown" else text) for kind, text in found]
+    return [(kind, _without_code(text) if kind == "markdown" else text) for kind, text in found]
+
+
+def _without_code(text: str) -> str:
+    """Without blocks of code, those inside directives among them: a comment there is no heading."""
+    return _FENCED.sub(
+        lambda block: block["mark"] + block["directive"] + _without_code(block["body"]) if block["directive"] else "",
+        text,
+    )
 
 
 def slug(heading: str) -> str:

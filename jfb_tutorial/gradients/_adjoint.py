@@ -82,6 +82,11 @@ class _Adjoint(torch.autograd.Function):
             raise RuntimeError(
                 "this backward rule cannot be differentiated again (create_graph=True, or solver='cg' around it); use Unrolled"
             )
+        if torch._C._functorch.is_batchedtensor(g) or torch._C._functorch.is_legacy_batchedtensor(g):
+            raise RuntimeError(
+                "this backward rule takes one gradient at a time (no vmap, is_grads_batched=True or vectorize=True): make a backward "
+                "pass for each, or use Unrolled"
+            )
         # None: `adjoint` is no tensor and has no gradient
         return ctx.adjoint(g), None
 

@@ -22,33 +22,36 @@ def differentiable_once(v: Tensor) -> Tensor:
     """v, the gradient of which cannot be differentiated by what v depends on."""
     if not (torch.is_grad_enabled() and v.requires_grad):
         return v
-    # no number of v, but its place in the graph: to keep v itself for the backward pass would cost the memory of a latent
-    anchor = v[:0].clone()
-    return (_OnceInTransforms if torch._C._are_functorch_transforms_active() else _Once).apply(v, anchor)
+    return (_OnceInTransforms if torch._C._are_functorch_transforms_active() else _Once).apply(v)[0]
 
 
 class _Identity(torch.autograd.Function):
-    """(v, anchor) ↦ v, with the anchor saved; the gradient depends on it, as far as autograd is told, by way of the trap."""
+    """v ↦ (v, anchor), with the anchor saved; the gradient depends on it, as far as autograd is told, by way of the trap.
+
+    The anchor has no numbers, but a place in the graph: to keep v itself for the backward pass would cost the memory of a latent.
+    """
 
     @staticmethod
-    def backward(ctx, g: Tensor):
-        if not torch.is_grad_enabled():
-            return g, None  # no graph of this pass is made, and nothing can be differentiated again
+    def backward(ctx, g: Tensor | None, _: Tensor | None):
+        if g is None or not torch.is_grad_enabled():
+            return g  # no graph of this pass is made, and nothing can be differentiated again
         (anchor,) = ctx.saved_tensors
-        return g + _Trap.apply(anchor).sum(), None  # the sum of nothing: g, with a second parent
+        return g + _Trap.apply(anchor).sum()  # the sum of nothing: g, with a second parent
 
     @staticmethod
-    def jvp(ctx, tangent: Tensor, _: Tensor) -> Tensor:
-        return tangent.view_as(tangent)
+    def jvp(ctx, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        return tangent.view_as(tangent), tangent.new_empty(0)
 
 
 class _Once(_Identity):
     """In the form that costs less, a few parts in a hundred of a millisecond."""
 
     @staticmethod
-    def forward(ctx, v: Tensor, anchor: Tensor) -> Tensor:
+    def forward(ctx, v: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)  # no zeros for the anchor
+        anchor = v.new_empty(0)
         ctx.save_for_backward(anchor)
-        return v.detach()  # not a view: what follows may write into it
+        return v.detach(), anchor  # not a view: what follows may write into it
 
 
 class _OnceInTransforms(_Identity):
@@ -57,12 +60,12 @@ class _OnceInTransforms(_Identity):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(v: Tensor, anchor: Tensor) -> Tensor:
-        return v.detach()
+    def forward(v: Tensor) -> tuple[Tensor, Tensor]:
+        return v.detach(), v.new_empty(0)
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1])
+    def setup_context(ctx, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(output[1])
 
 
 class _Trap(torch.autograd.Function):

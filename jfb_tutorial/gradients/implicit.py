@@ -25,7 +25,8 @@ class ImplicitDifferentiation:
     couples its samples (batch normalisation does). It is exact as far as u* is a fixed point and the solve succeeds: a
     system counts as solved when its residual, measured with w itself, is at most tol ‖g‖, or where the precision in which
     T was evaluated does not allow that, when the residual is explained by rounding and stands for at most 5% of ‖g‖ and of
-    w. A gradient g that is not finite passes through as it is, for `torch.amp.GradScaler` to see. Derivatives in forward mode
+    w. It is the gradient of T as T's own backward pass has it: where T contains another implicit network, that one's rule decides
+    what J and ∂T/∂θ are, and with JFB inside the whole is exact no longer. A gradient g that is not finite passes through as it is, for `torch.amp.GradScaler` to see. Derivatives in forward mode
     (`torch.func.jvp`), of second order, and under the transforms of `torch.func` are refused: `Unrolled` has them.
 
     The products use the one recorded evaluation of T again and again: hooks on modules inside T fire at each, and a

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_choice
+from .._checks import check_callable, check_choice
 from .._phase import phase
 from ..gradients import JFB, Unrolled
 from ..solvers import FixedPointIteration, Solution
@@ -89,11 +89,7 @@ class ImplicitNetwork(nn.Module):
     ) -> None:
         super().__init__()
         for name, part in {"Q": Q, "R": R, "S": S, "solver": solver, "gradient": gradient}.items():
-            # asked first, since a class is callable too
-            if isinstance(part, type):
-                raise TypeError(f"{name} must be an object, got the class {part.__name__}; write {part.__name__}()")
-            if not callable(part):
-                raise TypeError(f"{name} must be callable, got {type(part).__name__}")
+            check_callable(name, part)
         self.Q, self.R, self.S = Q, R, S
         self.solver, self.gradient = solver, gradient
         self.on_unconverged = check_choice("on_unconverged", on_unconverged, ON_UNCONVERGED)
@@ -164,8 +160,12 @@ class ImplicitNetwork(nn.Module):
             on_unconverged: "ignore", "warn" or "raise", instead of its own.
 
         Raises:
+            TypeError: a solver or a rule that cannot be called.
             ValueError: an unknown mode or on_unconverged.
         """
+        for name, part in {"solver": solver, "gradient": gradient}.items():
+            if part is not None:
+                check_callable(name, part)
         if mode is not None:
             check_choice("mode", mode, ("train", "eval"))
         if on_unconverged is not None:
@@ -192,9 +192,10 @@ class ImplicitNetwork(nn.Module):
     def _solve(self, T: LatentOperator, start: Tensor) -> Solution:
         with phase(recording=False):
             # what was found before is let go first: a tensor less that competes for the processor's cache
-            self.last = None
+            # (into the dictionary, since nn.Module's own way looks for parameters and takes some microseconds)
+            vars(self)["last"] = None
             # `last` is set before anything is raised, so that it tells about a failed solve too
-            solution = self.last = self.solver(T, start)
+            solution = vars(self)["last"] = self.solver(T, start)
         if self.on_unconverged == "raise" or (self.on_unconverged == "warn" and not self._has_warned):
             # our solvers know it from the read that let them stop; asking `converged` would be another read of the device
             met = getattr(solution, "all_converged", None)

@@ -35,11 +35,15 @@ class LatentOperator:
     def __call__(self, u: Tensor) -> Tensor:
         """T(u), packed like u."""
         q = self.q
-        if isinstance(
-            q, Tensor
-        ):  # first, since this is called in every step; what comes back is checked by whoever called T
-            return cast(Tensor, self.R(u, q))
-        return self.pack("R(u, q)", self.R(self.unpack(u), q))
+        version = _version(q)
+        # what comes back as one tensor is checked by whoever called T
+        v = cast(Tensor, self.R(u, q)) if isinstance(q, Tensor) else self.pack("R(u, q)", self.R(self.unpack(u), q))
+        if _version(q) != version:
+            raise ValueError(
+                "R must not write into q: it changed Q(d) in place, and each step would be one of another T; use out-of-place "
+                "operations"
+            )
+        return v
 
     def zeros(self) -> Tensor:
         """The start u⁰ = 0, packed."""
@@ -80,6 +84,13 @@ class LatentOperator:
         # a part (batch,) has one column: the product of no numbers is 1
         parts = u.split([math.prod(part.shape[1:]) for part in self.q], dim=1)
         return tuple(part.reshape(like.shape) for part, like in zip(parts, self.q, strict=True))
+
+
+def _version(q: State) -> int:
+    """What autograd counts as written into q in place; tensors of inference mode have no such count."""
+    if isinstance(q, Tensor):  # asked first, since this is called twice in every step
+        return 0 if q.is_inference() else q._version
+    return sum(_version(part) for part in q)
 
 
 def check_state(name: str, q: State) -> None:

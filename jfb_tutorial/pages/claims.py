@@ -82,6 +82,10 @@ class Check:
                     raise TypeError
                 # float() warns of a tensor that requires a gradient
                 value = float(value.detach() if hasattr(value, "detach") else value)
+            except OverflowError:
+                raise ValueError(
+                    f"{name} must be a number that a float holds, at most about 1e308; divide both sides by a power of ten"
+                ) from None
             except (TypeError, ValueError, RuntimeError):
                 raise TypeError(
                     f"{name} must be one real number, got {type(value).__name__}; reduce it first"
@@ -231,7 +235,8 @@ class Claim:
             rows.append("</tbody>")
         states, found = escape(self.states), escape(self._tested)
         if self.verdict != "holds":
-            found = f"{_VERDICTS[self.verdict]}; {found}"
+            # that it was checked, its verdict says too
+            found = _VERDICTS[self.verdict] + (f"; {found}" if found != "checked" else "")
         mark = f"<span>{_MARKS[self.verdict]}</span>"
         # a quiet one says only that, and how, its paragraph was checked; the sentence is inside
         line = f"{mark} {found}" if self.quiet else f"{mark} <strong>{states}</strong> <small>{found}</small>"

@@ -40,11 +40,12 @@ LEAST_ERROR = 0.05
 """Errors below, in percent, are drawn here: there is no zero on a logarithmic axis."""
 
 
-def curves(runs: Sequence[Record]) -> Figure:
+def curves(runs: Sequence[Record], *, beside: Sequence[Record] = ()) -> Figure:
     """Loss, error, residual and contraction factor of each epoch; the runs' mean, and a band from the least to the largest.
 
     Args:
         runs: records with the same number of epochs, of one recipe with several seeds, say.
+        beside: others, of any length, drawn in grey to compare with: the first line of each part.
 
     Raises:
         ValueError: there are none, or they differ in length.
@@ -56,6 +57,8 @@ def curves(runs: Sequence[Record]) -> Figure:
     with plt.rc_context(style()):
         figure, axes = plt.subplots(2, 2, figsize=(7.2, 5), sharex=True)
         for ax, (title, scale, lines) in zip(axes.flat, PANELS, strict=True):
+            for other in beside:
+                _line(ax, range(1, len(other["epochs"]) + 1), [other], lines[0][0], None, "#aaaaaa", "-")
             for key, label, colour, dashes in lines:
                 _line(ax, epochs, runs, key, label, colour, dashes)
             ax.set_title(title, loc="left")
@@ -73,7 +76,7 @@ def curves(runs: Sequence[Record]) -> Figure:
     return figure
 
 
-def _line(ax, epochs: range, runs: Sequence[Record], key: str, label: str, colour: str, dashes: str) -> None:
+def _line(ax, epochs: range, runs: Sequence[Record], key: str, label: str | None, colour: str, dashes: str) -> None:
     all_rows = [[row.get(key) for row in run["epochs"]] for run in runs]
     if any(value is None for rows in all_rows for value in rows):
         return

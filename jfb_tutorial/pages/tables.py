@@ -6,12 +6,12 @@ table(["rule", "cosine", "time [ms]"], [["JFB", "0.923", "1.2"], ["exact", "1", 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from numbers import Integral
 
-__all__ = ["Table", "table"]
+__all__ = ["Table", "table", "table_of"]
 
 _STYLE = (
     ".jfb-table{overflow-x:auto;margin:1em 0}.jfb-table table{border-collapse:collapse;margin:0;font-size:.95em;"
@@ -100,27 +100,45 @@ class Table:
         return "".join(cells)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str | int]], *, caption: str) -> Table:
+def table(head: Iterable[str], rows: Iterable[Iterable[str | int]], *, caption: str) -> Table:
     """A table, as the last expression of a cell.
 
     Args:
         head: the headings, units in brackets: "time [ms]".
-        rows: a sequence of cells for each row, the first of which names it. Text as it is to be seen, formatted numbers most often,
-            or integers; "" where there is nothing.
+        rows: the cells of each row, the first of which names it. Text as it is to be seen, formatted numbers most often, or
+            integers; "" where there is nothing.
         caption: what the table shows, in a sentence.
 
     Raises:
         ValueError: a row has not as many cells as there are headings; there is no row; the caption says nothing.
-        TypeError: a cell is neither text nor an integer.
+        TypeError: a cell is neither text nor an integer; a row is text and not cells.
     """
+    # a generator has no length, and gives its items once
+    head, rows = tuple(head), list(rows)
     if not rows:
         raise ValueError("rows must hold at least one row")
     if len(caption.split()) < 3:
         raise ValueError(f"caption must say what the table shows, got {caption!r}; write a sentence")
+    made = []
     for number, row in enumerate(rows):
-        if len(row) != len(head):
-            raise ValueError(f"row {number} must have {len(head)} cells, one for each heading, got {len(row)}")
-    return Table(tuple(head), tuple(tuple(_text(cell) for cell in row) for row in rows), " ".join(caption.split()))
+        if isinstance(row, str):
+            raise TypeError(f"row {number} must be a sequence of cells, got {row!r}; put it in brackets")
+        made.append(tuple(_text(cell) for cell in row))
+        if len(made[-1]) != len(head):
+            raise ValueError(f"row {number} must have {len(head)} cells, one for each heading, got {len(made[-1])}")
+    return Table(head, tuple(made), " ".join(caption.split()))
+
+
+def table_of(rows: Iterable[Mapping], columns: Mapping[str, str], *, caption: str) -> Table:
+    """A table of things that have the same keys, such as the epochs of a record.
+
+    Args:
+        rows: mappings, one a row.
+        columns: for each heading, how its cells are written, as for `str.format`: `{"rate": "{lr:.2f}"}`.
+        caption: as for `table`.
+    """
+    cells = [[written.format_map(row) for written in columns.values()] for row in rows]
+    return table(list(columns), cells, caption=caption)
 
 
 def _text(cell: str | int) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from .._checks import check_flag, check_image, check_integer, check_latent, chec
 
 __all__ = ["FixedPointIteration", "Solution"]
 
-eager = torch.compiler.disable(recursive=False)
+eager = torch.compiler.disable(recursive=False, reason="loops that depend on the data; leave out fullgraph=True")
 """For what torch.compile is to leave as it is, loops that depend on the data above all, while the T called there is compiled."""
 
 
@@ -43,6 +44,28 @@ class Solution:
     converged: Tensor
     all_converged: bool | None = None
     _residual: Tensor | None = None  # what `residual` is; None stands for residuals[-1]
+
+    @classmethod
+    def _found(cls, monitor: Monitor, u: Tensor, residual: Tensor) -> Solution:
+        """One of which the tables are made when they are first asked for: a training step that asks for none need not wait."""
+        solution = cls.__new__(cls)
+        vars(solution).update(u=u, all_converged=monitor.all_converged, _residual=residual, _monitor=monitor)
+        return solution
+
+    if not TYPE_CHECKING:  # for a type checker these are fields like the others, and there are no more
+
+        def __getattr__(self, name: str) -> Tensor:
+            # called only for what the object has not got: the tables, which may wait for a monitor to make them
+            if name not in ("residuals", "steps", "converged") or "_monitor" not in vars(self):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            residuals, steps, converged = vars(self)["_monitor"].tables()
+            vars(self).update(residuals=residuals, steps=steps, converged=converged)
+            del vars(self)["_monitor"]
+            return vars(self)[name]
+
+    def __getstate__(self) -> dict[str, object]:
+        """What is copied and pickled: the fields."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def residual(self) -> Tensor:
@@ -140,7 +163,8 @@ class Monitor:
         self.step = 0
         self.tol: float | None = None  # in the dtype of the residuals, which the first one tells
         self.residuals: list[Tensor] = []
-        self.sizes: list[Tensor] = []  # ‖T(u)‖₂ at each check, where the tolerance is relative to it
+        # what is compared with `tol`, or where it is relative, by how much the residual exceeds tol ‖T(u)‖₂, compared with 0
+        self.excess: list[Tensor] = [] if solver.relative else self.residuals
         self.best = _Best() if keep_best else None
         self.all_converged = False
 
@@ -154,14 +178,23 @@ class Monitor:
         residual = excess = sample_norm(v, u)
         if self.tol is None:
             self.tol = _rounded(solver.tol, residual.dtype)
+        self.residuals.append(residual)
         size, tol = None, self.tol
         if solver.relative:
             size = sample_norm(v)
-            self.sizes.append(size)
-            excess, tol = residual - tol * size, 0.0
-        self.residuals.append(residual)
+            excess, tol = torch.sub(residual, size, alpha=tol), 0.0
+            self.excess.append(excess)
         # the one read of the device; max() hands on NaN and inf. Which samples met the tolerance is asked once, at the end
-        worst = excess.max().item() if excess.numel() else 0.0
+        try:
+            worst = excess.max().item() if excess.numel() else 0.0
+        except RuntimeError as error:
+            # PyTorch's words, in several sentences
+            if "vmap" not in str(error):
+                raise
+            raise RuntimeError(
+                "a solver cannot run inside vmap, where it may not read its residuals to stop; call it with the whole batch, or take "
+                "the rule Unrolled, for which a network makes no solve"
+            ) from error
         if not math.isfinite(worst):
             _raise_not_finite(u, v, residual, self.step)
         self.all_converged = worst <= tol
@@ -173,17 +206,26 @@ class Monitor:
     @eager
     def solution(self, v: Tensor) -> Solution:
         """What the loop found, with v = T(u) of the last evaluation."""
-        residuals = torch.stack(self.residuals)
-        met = residuals <= (self.solver.tol * torch.stack(self.sizes) if self.sizes else self.solver.tol)
+        u, residual = v, self.residuals[-1]
+        if self.best is not None and self.best.seen_at == len(self.residuals):  # the last check was not met by all
+            u, residual = self.best.unless(self._met(self.excess[-1]), v, residual)
+        self.best = None  # the solution keeps this monitor for a while, which need not keep another copy of the latent
+        return Solution._found(self, u, residual)
+
+    def _met(self, excess: Tensor) -> Tensor:
+        return excess <= (0.0 if self.solver.relative else self.solver.tol)
+
+    @eager
+    @torch.no_grad()
+    def tables(self) -> tuple[Tensor, Tensor, Tensor]:
+        """`residuals`, `steps` and `converged` of the solution."""
+        met = self._met(torch.stack(self.excess))
         # earlier checks weigh more, so that the largest weight among those met is that of the first; 0 where there is none
         weights = torch.arange(len(met), 0, -1, device=met.device).unsqueeze(1)
         check = len(met) + 1 - (met * weights).amax(dim=0)
         # a check may come early, at max_steps; computed there, since a list of numbers would be copied to the device
         steps = (check * (self.solver.check_every or self.step)).clamp(max=self.step)
-        u, residual = v, self.residuals[-1]
-        if self.best is not None and self.best.seen_at == len(self.residuals):  # the last check was not met by all
-            u, residual = self.best.unless(met[-1], v, residual)
-        return Solution(u, residuals, steps, met[-1], self.all_converged, residual)
+        return torch.stack(self.residuals), steps, met[-1]
 
 
 def _rounded(tol: float, dtype: torch.dtype) -> float:
@@ -229,8 +271,14 @@ def recorded(T: Callable[[Tensor], Tensor], u: Tensor, name: str = "u0") -> Tens
     # autograd counts what is written in place into u; tensors of inference mode have no such count
     version = None if u.is_inference() else u._version
     v = T(u)
-    if isinstance(v, Tensor) and v.is_floating_point() and torch.is_autocast_enabled(u.device.type):
-        v = v.to(u.dtype)  # autocast chooses T's dtype and not the user, so this is no mistake to report
+    # autocast chooses T's dtype and not the user, so that is no mistake to report; the dtypes are asked first, as what costs least
+    if (
+        isinstance(v, Tensor)
+        and v.dtype != u.dtype
+        and v.is_floating_point()
+        and torch.is_autocast_enabled(u.device.type)
+    ):
+        v = v.to(u.dtype)
     check_image(name, u, v)
     if version is not None and u._version != version:
         raise ValueError("T must not write into its argument: it changed u in place; use out-of-place operations")
@@ -257,7 +305,7 @@ def sample_norm(v: Tensor, u: Tensor | None = None) -> Tensor:
     if v.dtype not in (torch.float32, torch.float64):
         v, u = v.float(), u if u is None else u.float()
     x = v if u is None else v - u
-    return torch.linalg.vector_norm(rows(x), dim=1)
+    return torch.linalg.vector_norm(x if x.ndim == 2 else rows(x), dim=1)
 
 
 def rows(x: Tensor) -> Tensor:

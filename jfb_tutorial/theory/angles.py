@@ -20,7 +20,7 @@ def antieigenvalue(G: Tensor) -> float:
         G: `(n, n)`, symmetric positive definite, float32 or float64.
 
     Raises:
-        TypeError: G is no tensor of float32 or float64.
+        TypeError: G is no dense tensor of float32 or float64.
         ValueError: G is not square, not finite, not symmetric to rounding, or not positive definite.
 
     Example:
@@ -30,6 +30,9 @@ def antieigenvalue(G: Tensor) -> float:
     """
     if not isinstance(G, Tensor):
         raise TypeError(f"G must be a tensor, got {type(G).__name__}; write torch.as_tensor(G)")
+    if G.layout != torch.strided or G.is_meta:
+        kind = "one of the device meta" if G.is_meta else G.layout
+        raise TypeError(f"G must be a dense tensor with numbers, got {kind}; write G.to_dense(), or load its numbers")
     if G.ndim != 2 or G.shape[0] != G.shape[1] or not G.numel():
         raise ValueError(f"G must be a square matrix, got shape {tuple(G.shape)}")
     if G.dtype not in (torch.float32, torch.float64):

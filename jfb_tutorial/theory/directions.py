@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._checks import check_callable
 from ..network import ImplicitNetwork
 from .linearised import Linearised, Loss
 
@@ -149,8 +150,10 @@ def phantom_check(network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Loss, ru
     Raises:
         ValueError: as for `descent_check`; or the rule iterates to a tolerance above threshold/10, to within which the residual
             means nothing.
+        TypeError: the rule cannot be called, or is a class.
         RuntimeError: no fixed point was found to 1e-12, or the rule fails.
     """
+    check_callable("rule", rule)
     case = Linearised(network, d, y, loss)
     with torch.enable_grad():
         # at a fixed point found to 1e-12, so that A shows the error of the rule and not that of a solver

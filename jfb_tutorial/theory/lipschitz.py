@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .._checks import check_image, check_integer, check_latent, check_positive
 from .._jacobian import Product, buffers_kept, products
+from ..solvers.iteration import recorded
 
 __all__ = ["contraction_factor", "jacobian_products", "lipschitz_estimate"]
 
@@ -62,10 +63,10 @@ def contraction_factor(T: Callable[[Tensor], Tensor], u: Tensor, *, tol: float =
         return (transposed(image.to(u.dtype)).flatten().double() / scale).cpu().numpy()
 
     # scaled by a first estimate of the norm: ARPACK's test is absolute for small eigenvalues
-    start = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
+    start = _noise((n,)).numpy()
     first = apply(torch.as_tensor(start.reshape(u.shape), dtype=u.dtype, device=u.device))
     # a standard normal vector has a length of about √n
-    scale = torch.linalg.vector_norm(first.double()).item() / math.sqrt(n)
+    scale = _norm(first.double()).item() / math.sqrt(n)
     _check_finite(math.isfinite(scale))
     _check_adjoint(torch.as_tensor(start), first, transposed)
     if scale == 0:
@@ -90,8 +91,8 @@ def jacobian_products(T: Callable[[Tensor], Tensor], u: Tensor):
         u = u.detach().clone().requires_grad_()
         v = T(u)
         check_image("u", u, v)
-        # a constant T has no graph either: another u tells the two apart
-        if not v.requires_grad and not torch.equal(v, T(u + 1)):
+        # a constant T has no graph either: another u tells the two apart (not u + 1, which a periodic T maps to the same)
+        if not v.requires_grad and not torch.equal(v, T(u + _noise(u.shape).to(u))):
             raise ValueError("T(u) carries no graph although it depends on u; is T decorated with torch.no_grad?")
     return products(v, u)
 
@@ -102,9 +103,11 @@ def _check_adjoint(x: Tensor, image: Tensor, transposed: Product) -> None:
     J x is made by differentiating Jᵀw, and lacks those parts of T of which the backward pass leaves no graph.
     """
     # an image of zeros would agree with anything
-    w = image if bool(image.any()) else x.reshape(image.shape).to(image)
-    back = transposed(w).flatten().double()
-    one = torch.dot(image.flatten().double(), w.flatten().double()).item()
+    # of size one, and so is what is compared: of a very small J the products would vanish
+    size = image.abs().max().double() if bool(image.any()) else torch.ones((), dtype=torch.float64, device=image.device)
+    w = (image / size).to(image) if bool(image.any()) else x.reshape(image.shape).to(image)
+    back = transposed(w).flatten().double() / size
+    one = torch.dot(image.flatten().double() / size, w.flatten().double()).item()
     other = torch.dot(x.to(back), back).item()
     # rounding is of the size of the terms of a sum, and not of the sum
     noise = math.sqrt(torch.finfo(image.dtype).eps) * (torch.linalg.vector_norm(x.to(back)) * back.norm()).item()
@@ -113,6 +116,17 @@ def _check_adjoint(x: Tensor, image: Tensor, transposed: Product) -> None:
             f"the backward pass of T cannot be differentiated in all its parts, so J x is not to be had: ⟨Jx, w⟩ = {one:.3g}, but "
             f"⟨x, Jᵀw⟩ = {other:.3g}; is a part of T once_differentiable? A dense SVD, up to {DENSE_LIMIT:,} unknowns, needs no J x"
         )
+
+
+def _norm(x: Tensor) -> Tensor:
+    """‖x‖₂, whose squares would overflow or vanish for numbers near the ends of the range."""
+    size = x.abs().max()
+    return torch.where(size > 0, size * torch.linalg.vector_norm(x / size), size)
+
+
+def _noise(shape: tuple[int, ...]) -> Tensor:
+    """Standard normal, float64 and on the CPU: the same on every device."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def _check_finite(finite: bool) -> None:
@@ -164,7 +178,8 @@ def lipschitz_estimate(
     generator = generator or torch.Generator().manual_seed(0)
     largest = 0.0
     with _measuring(T, u):
-        here = T(u)
+        # a copy, since T may return the same memory again
+        here = recorded(T, u, "u").clone()
         for _ in range(directions):
             # on the CPU in float64: the same directions whatever the device and the dtype of u
             x = torch.randn(u.shape, generator=generator, dtype=torch.float64)
@@ -173,7 +188,7 @@ def lipschitz_estimate(
             step = torch.linalg.vector_norm((moved - u).double()).item()
             if abs(step - radius) > 0.1 * radius:
                 raise ValueError(f"radius {radius} drowns in the rounding of u ({u.dtype}); raise it, or use float64")
-            ratio = torch.linalg.vector_norm((T(moved) - here).double()).item() / step
+            ratio = torch.linalg.vector_norm((recorded(T, moved, "u") - here).double()).item() / step
             if not math.isfinite(ratio):
                 raise FloatingPointError(
                     "T is not finite at u or beside it; its Lipschitz constant cannot be estimated"

@@ -22,6 +22,7 @@ from ..network import ImplicitNetwork
 from .files import write
 from .forms import COUNT, NUMBER, OBJECT, TEXT, check_form, escape, or_null, read_json
 from .recipes import OWN, Recipe
+from .records import as_read
 
 __all__ = ["digest", "load", "load_network", "recall", "restore", "save", "save_network"]
 
@@ -122,7 +123,8 @@ def load_network(path: Path | str, network: ImplicitNetwork | None = None) -> Im
 
     Raises:
         FileNotFoundError, ValueError: as for `load`, or the checkpoint holds no whole network, or one of your own and
-            none is given to restore it into, or the other way round, or the record beside it is of another one.
+            none is given to restore it into, or the other way round, or the record beside it is of another one or was
+            altered.
 
     Warns:
         RuntimeWarning: its solver or its rule may take more than 10,000 steps.
@@ -132,7 +134,7 @@ def load_network(path: Path | str, network: ImplicitNetwork | None = None) -> Im
     if about.get("kind") == "state":
         raise ValueError(f"{path} holds the state of a run, not a network; `train --resume` finishes the run")
     recipe = _read_recipe(path, about)
-    _check_record_beside(path, own_digest)
+    _check_record_beside(path, own_digest, about)
     target = _build_again(path, recipe, about, tensors) if recipe.network != OWN else network
     if target is None:
         raise ValueError(
@@ -178,18 +180,26 @@ def _read_recipe(path: Path | str, about: dict) -> Recipe:
         raise ValueError(f"the recipe in {path} is none: {escape(error)}; take another copy of the file") from None
 
 
-def _check_record_beside(path: Path, own_digest: str) -> None:
-    """Refuse a network beside the record of another one, as two runs in one folder could leave them."""
+def _check_record_beside(path: Path, own_digest: str, about: dict) -> None:
+    """Refuse a network beside the record of another one, as two runs in one folder could leave them, or one that was altered."""
     # `Folder` and `experiments.reproduce` leave them under these names
     beside = path.with_name("record.json") if path.name == "model.safetensors" else path.with_suffix(".json")
     try:
-        model = read_json(beside).get("model")
+        record = read_json(beside)
+        model, result = record.get("model"), record.get("result")
     except (OSError, ValueError, AttributeError):
         return  # there is no record; whether one that cannot be read matters is for its readers to say
     # older records do not name their network
     if isinstance(model, str) and model != own_digest:
         raise ValueError(
             f"{path} and {beside} are of two runs: the record is of a network with another digest; take both from one run"
+        )
+    result = result if isinstance(result, dict) else {}
+    # the record is plain text, and no checkpoint can be altered without a trace; the oldest of them hold no result. One
+    # training that is made twice takes other seconds
+    if "result" in about and {**result, "seconds": 0} != {**as_read(about["result"]), "seconds": 0}:
+        raise ValueError(
+            f"{beside} was altered, or is of another run: its result is not the one in {path}; take another copy of both"
         )
 
 

@@ -21,6 +21,7 @@ the network takes; see `image_folders` for what else happens to them. A line say
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from torch import Tensor
 from .._checks import check_choice, check_integer
 from . import downloads
 from .image_folders import read_images
-from .listing import list_images, shown
+from .listing import check_apart, list_images, shown
 from .published import READERS
 
 __all__ = ["DATASETS", "DataNotFoundError", "Images", "data_root", "hold_out", "load"]
@@ -64,8 +65,11 @@ class Images:
         name: the dataset's name.
         images: `(N, channels, height, width)`, uint8.
         labels: `(N,)`, int64.
-        classes: the names of the labels.
+        classes: the names of the labels, each another one.
         notes: a line for each thing that was done to the images when they were read.
+
+    Raises:
+        TypeError, ValueError: classes are no texts, or two are the same.
     """
 
     name: str
@@ -73,6 +77,16 @@ class Images:
     labels: Tensor
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # a text is a sequence of texts too; a checkpoint holds the names, and a label is told by its own
+        names = () if isinstance(self.classes, str) else tuple(self.classes)
+        if isinstance(self.classes, str) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"classes must be a tuple of texts, got {self.classes!r:.80}; give tuple(map(str, names))")
+        if twice := [name for name, number in Counter(names).items() if number > 1]:
+            raise ValueError(f"classes must differ, and {twice[0]!r} is there twice; give each label a name of its own")
+        # the way around `frozen`, open to __post_init__; plain texts instead of NumPy's
+        object.__setattr__(self, "classes", tuple(map(str, names)))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,8 +107,18 @@ class Images:
 def data_root() -> Path:
     """Where data sets are looked for: `$JFB_DATA`, else `jfb_tutorial` in the user's cache folder."""
     if os.environ.get("JFB_DATA"):
-        return Path(os.environ["JFB_DATA"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jfb_tutorial"
+        return _expand("$JFB_DATA", os.environ["JFB_DATA"])
+    return _expand("$XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "jfb_tutorial"
+
+
+def _expand(name: str, path: Path | str) -> Path:
+    """A path with ~ replaced by a home folder; ValueError, naming what holds it, if there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"{name} must be a folder, and of {str(path)!r} there is no such home folder; give a whole path"
+        ) from None
 
 
 def load(
@@ -121,7 +145,8 @@ def load(
         DataNotFoundError: the data are not there; a FileNotFoundError whose message says where they were looked for and how to
             get them.
         ValueError: an unknown name (the nearest one is offered) or split, damaged files (they are named), folders whose
-            images differ in size where none is given, or a size for other data than a folder.
+            images differ in size where none is given, a test with the files of the training, or a size for other data than a
+            folder.
         OSError: the download failed, and what has come stays for the next try; or a file may not be read.
     """
     check_choice("split", split, ("train", "test"))
@@ -146,7 +171,7 @@ def _as_root(root: Path | str | None) -> Path:
     if root is None:
         return data_root()
     try:
-        return Path(root).expanduser()
+        return _expand("root", root)
     except TypeError:
         raise TypeError(f"root must be a path, got {type(root).__name__}; leave it out for {data_root()}") from None
 
@@ -271,6 +296,8 @@ def _folder(name: str, folder: Path, size: int | None, channels: int | None) -> 
         raise DataNotFoundError(
             f"{shown(folder)} holds no class with images in it ({error})", _ways(name, folder.parent.parent)
         ) from None
+    if folder.name == "test":
+        check_apart(folder, listing, folder.with_name("train"))
     images, notes = read_images(folder, listing, size, channels)
     return Images(name, images, torch.tensor(listing.labels), listing.classes, listing.notes + notes)
 

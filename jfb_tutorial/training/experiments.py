@@ -18,7 +18,7 @@ from . import checkpoints, records, train
 from .files import write
 from .folder import MODEL, RECORD, STATE, read_state
 from .locks import hold
-from .output import say
+from .output import say, shorten
 from .processes import read_environment
 from .recipes import Recipe
 
@@ -72,14 +72,20 @@ def read_suites(path: Path | str) -> dict[str, Suite]:
     """The `SUITES` of a list of runs, by data set.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such file, or it has no `SUITES`.
+        FileNotFoundError, ValueError: there is no such file, or it has no `SUITES`, or running it fails.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no list of runs {path}; work in the book's repository, or name one by --runs FILE"
         )
-    suites = runpy.run_path(str(path)).get("SUITES")
+    try:
+        suites = runpy.run_path(str(path)).get("SUITES")
+    except (Exception, SystemExit) as error:  # it may run into anything, and end Python
+        fault = shorten(f"{type(error).__name__}: {error}")
+        raise ValueError(
+            f"the list of runs {path} cannot be read ({fault}); mend it, or name another by --runs"
+        ) from error
     if not isinstance(suites, dict):
         raise ValueError(f"{path} must define SUITES, a dictionary from a data set to a tuple of experiments")
     return suites

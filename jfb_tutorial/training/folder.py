@@ -31,6 +31,7 @@ STATE_FORM = {
     "recipe": OBJECT,
     "training_version?": COUNT,
     "gave_way?": {f"{name}?": COUNT for name in sorted(GIVES_WAY)},
+    "identity?": {"*": TEXT},
     "rows": [{"epoch": COUNT}],
     "resumed": [COUNT],
     "scalars": {"*": NUMBER},
@@ -143,14 +144,19 @@ class Folder:
         records.save(self.out / RECORD, record)
         self._tidy(keep={self.out / MODEL, self.out / RECORD})
 
-    def check_fitted(self, recipe: Recipe) -> None:
+    def check_fitted(self, recipe: Recipe, gave_way: dict[str, int]) -> None:
         """Refuse to go on with a checkpoint of another recipe than this one, whose proposals have given way to the data.
 
         Raises:
             ValueError: it is of another one.
         """
         if self.state:
-            self._check_recipe(self.state[2]["recipe"], {}, recipe)
+            # older versions used as many images for these two as there were, and kept what was asked for
+            asked = {name: gave_way[name] for name in ("reestimate", "probe") if name in gave_way}
+            fitted = {name: getattr(recipe, name) for name in asked}
+            config = self.state[2]["recipe"]
+            older = {name: fitted[name] for name in asked if config.get(name) == asked[name]}
+            self._check_recipe(config | older, {}, recipe)
 
     def _load(self) -> tuple[Path, dict, dict]:
         file = self.out / STATE

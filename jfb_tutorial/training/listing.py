@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-__all__ = ["Listing", "list_images", "shown"]
+__all__ = ["Listing", "check_apart", "list_images", "shown"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,26 @@ def list_images(folder: Path) -> Listing:
     samples = [(path, label) for label, paths in enumerate(parts) for path in paths]
     paths, labels = zip(*sorted(samples, key=lambda sample: sample[0].name), strict=True)
     return Listing(paths, labels, tuple(classes), (walk.left_out_in_words(),) if walk.left_out else ())
+
+
+def check_apart(folder: Path, listing: Listing, train: Path) -> None:
+    """ValueError if links bring images of the training into the test, which would then be of what was learnt.
+
+    Args:
+        folder: of the test, for messages.
+        listing: its files.
+        train: the folder of the training.
+    """
+    try:
+        learnt = {_identity(path): path for path in list_images(train).paths}
+        both = [path for path in listing.paths if _identity(path) in learnt]
+    except (OSError, ValueError):  # whoever reads it says what is wrong with it
+        return
+    if both:
+        raise ValueError(
+            f"{len(both):,} of the {len(listing.paths):,} images of {shown(folder)} are those of {shown(train)} too, by links "
+            f"({shown(both[0])} is {shown(learnt[_identity(both[0])])}); remove the links"
+        )
 
 
 class _Walk:

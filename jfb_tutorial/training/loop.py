@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +27,14 @@ from ..network import ImplicitNetwork
 from ..normalisation import reestimate
 from . import checkpoints, devices, probes, records
 from .batches import DROPOUT, STATISTICS, generator
+from .callbacks import Callback, call_back
 from .evaluation import as_input, counted
 from .folder import MODEL, RECORD, Folder, open_folder
 from .forms import COUNT, NUMBER, check_form
+from .identity import check_identity, of_images, of_network
 from .meter import REMEDY, Meter
 from .output import say
+from .own_data import as_images
 from .prepare import Prepared, prepare, settle
 from .processes import Processes
 from .recipes import OWN, Recipe
@@ -70,7 +73,7 @@ def train(
     resume: bool = False,
     device: torch.device | str | None = None,
     progress: bool = False,
-    callback: Callable[[dict, ImplicitNetwork], None] | None = None,
+    callback: Callback | None = None,
 ) -> Run:
     """Train a network as a recipe says, and test it once, after the last epoch.
 
@@ -93,7 +96,8 @@ def train(
         resume: go on with the run in `out`, from the last epoch that was finished; start it if there is none.
         device: by default a GPU if there is one.
         progress: show a progress bar.
-        callback: called after each epoch with its row, which it may add to, and the network, in eval mode.
+        callback: called after each epoch with its row, to which it may add what JSON holds, and the network, in eval mode, whose
+            parts, solver and rule it may not replace.
 
     Returns:
         The run. A row of `record["epochs"]` has: `epoch`, from 1; `lr`; `loss` and `accuracy` over the epoch's training
@@ -116,18 +120,22 @@ def train(
         RuntimeError: an adjoint equation was not solved, see `ImplicitDifferentiation`; likewise.
         RuntimeError: another thread of this process trains; the random numbers, which all threads share, would be neither's.
         torch.OutOfMemoryError: a batch does not fit into the device's memory; the message says which one does.
-        FileNotFoundError, ValueError, OSError: data or checkpoints are missing or damaged, or do not fit the recipe; there is
-            no such device.
-        TypeError: network or data are of another kind; the message says which is wanted.
+        FileNotFoundError, ValueError, OSError: data or checkpoints are missing or damaged, or do not fit the recipe, or are
+            those of another run; there is no such device; the callback did what it may not.
+        TypeError: network or data are of another kind; the message says which is wanted; or the callback's entries are.
         SystemExit: any of these, where several processes train: one that went on would leave the others waiting.
     """
     recipe = settle(recipe, network)
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            f"callback must be a function of a row and a network, got {type(callback).__name__}; leave it out"
+        )
     chosen = devices.choose(device)
     with _alone(), _as_if_outermost(chosen):
         processes = Processes(chosen)
         with processes.together(), open_folder(out, recipe, resume, processes) as folder:
             if folder and folder.finished:
-                return _finished(folder, network, processes.device)
+                return _finished(folder, recipe, network, data, processes.device)
             return _train(recipe, network, data, folder, processes, progress, callback)
 
 
@@ -165,7 +173,7 @@ def _train(
     folder: Folder | None,
     processes: Processes,
     progress: bool,
-    callback: Callable[[dict, ImplicitNetwork], None] | None,
+    callback: Callback | None,
 ) -> Run:
     """What is left of a run that is not finished."""
     begin = time.perf_counter()
@@ -184,10 +192,14 @@ def _train(
         return Run(_hand_over(run), record)
 
 
-def _finished(folder: Folder, network: ImplicitNetwork | None, device: torch.device) -> Run:
+def _finished(folder: Folder, recipe: Recipe, network: ImplicitNetwork | None, data: Any, device: torch.device) -> Run:
     """A run that was finished before, from its files."""
     record = records.read(folder.out / RECORD)
     check_form(folder.out / RECORD, record, FINISHED)
+    # of data that are read from files a finished run needs none any more
+    identity = {} if data is None else of_images(*as_images(recipe.dataset, data))
+    identity |= {} if network is None else of_network(recipe, network)
+    check_identity(folder.out, record.get("identity", {}), identity)
     return Run(checkpoints.load_network(folder.out / MODEL, network).to(device), record)
 
 
@@ -212,7 +224,7 @@ class _Training:
         folder: Folder | None,
         processes: Processes,
         progress: bool,
-        callback: Callable[[dict, ImplicitNetwork], None] | None,
+        callback: Callback | None,
         begin: float,
     ) -> None:
         self.prepared, self.recipe, self.network = run, run.recipe, run.network
@@ -252,8 +264,7 @@ class _Training:
             )
         row["seconds"] = {"training": trained - begin, "rest": time.perf_counter() - trained}
         if self.callback:
-            self.network.eval()
-            self.callback(row, self.network)
+            call_back(self.callback, row, self.network)
         if self.progress:
             say(probes.in_a_line(row))
         return row
@@ -385,6 +396,7 @@ class _Training:
             resumed_after=self.prepared.resumed,
             **(own if self.recipe.network == OWN else {}),
             **({"gave_way": gave_way} if gave_way else {}),
+            identity=self.prepared.identity,
             epochs=self.prepared.rows,
             result=result,
         )
@@ -399,6 +411,7 @@ class _Training:
         if run.average:
             tensors |= {f"average.{name}": tensor for name, tensor in run.average.state_dict().items()}
         state = {"rows": run.rows, "resumed": run.resumed, "scalars": scalars, "seconds": self._elapsed()}
+        state["identity"] = run.identity
         folder.save(epoch + 1, tensors, state)
 
     def _elapsed(self) -> float:

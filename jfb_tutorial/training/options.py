@@ -9,7 +9,7 @@ from dataclasses import field
 from numbers import Integral, Real
 from typing import Any
 
-from .._checks import check_choice, check_flag, check_integer, check_positive
+from .._checks import check_choice, check_flag, check_integer, check_positive, shown
 
 __all__ = ["call", "count", "fraction", "number", "one_of", "option", "parse", "switch"]
 
@@ -17,6 +17,10 @@ Reader = Callable[[str, str], Any]
 """From an option's name and its text on the command line to its value."""
 Check = Callable[[str, Any], Any]
 """From an option's name and its value to the value that stands in the recipe; raises TypeError or ValueError."""
+
+
+TOO_LARGE = 1e15
+"""No rate is of any use there, and what an optimiser makes of it is beyond float32's largest number, 3.4e38."""
 
 
 def option(default: Any, help: str, *, parse: Reader | None, check: Check) -> Any:
@@ -51,15 +55,14 @@ def number(default: float | None, help: str, *, check: Check) -> Any:
     return option(default, help, parse=read_number, check=check)
 
 
-def fraction(default: float, help: str, *, below: float = float("inf")) -> Any:
+def fraction(default: float, help: str, *, below: float = TOO_LARGE) -> Any:
     """A number from 0 on, and below `below`."""
 
     def check(name: str, value: Any) -> float:
         value = as_number(name, value)
         # so written, NaN is refused too
         if not 0 <= value < below:
-            bound = "" if below == float("inf") else f" and below {below:g}"
-            raise ValueError(f"{name} must be at least 0{bound}, got {value}")
+            raise ValueError(f"{name} must be at least 0 and below {below:g}, got {value}")
         return value
 
     return number(default, help, check=check)
@@ -97,8 +100,9 @@ def positive_or_error(remedy: str) -> Check:
     """The check of a number above 0; `remedy` says what is usual. An integer stays one, as old records have it."""
 
     def check(name: str, value: Any) -> Any:
-        check_positive(name, value, remedy)
-        return as_number(name, value)
+        number = as_number(name, value)
+        check_positive(name, number, remedy, below=TOO_LARGE)
+        return number
 
     return check
 
@@ -112,7 +116,13 @@ def as_number(name: str, value: Any) -> int | float:
     """`value`, of NumPy for instance, as a number of Python, which JSON can hold; TypeError if it is none."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}")
-    return int(value) if isinstance(value, Integral) else float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(
+            f"{name} must be a number that a float holds, got {shown(value)}; give one below 1e308"
+        ) from None
+    return int(value) if isinstance(value, Integral) else number
 
 
 def parse(name: str, text: str, known: Mapping[str, Callable]) -> Any:

@@ -8,20 +8,36 @@ import sys
 import torch
 from tqdm import tqdm
 
-__all__ = ["in_a_line", "say", "shorten"]
+__all__ = ["in_a_line", "lost", "say", "shorten"]
+
+
+_lost: list[OSError] = []
+
+
+def lost() -> OSError | None:
+    """Why lines of `say` were not printed, since this was last asked; None if all were, or nobody reads them any more."""
+    why = _lost[0] if _lost else None
+    _lost.clear()
+    return why
 
 
 def say(*lines: object) -> None:
-    """Print lines, above a progress bar if there is one. No failure to print, a closed pipe say, ends what is under way."""
+    """Print lines, above a progress bar if there is one. No failure to print, a closed pipe say, ends what is under way.
+
+    What fails for want of room, and not of readers, `lost` tells, for the exit status of a command.
+    """
     for line in lines:
         # without an encoding: a stream in memory, which takes any character
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         # what a console without UTF-8 cannot show, such as γ, is shown as Python writes it, \u03b3
         shown = str(line).encode(encoding, "backslashreplace").decode(encoding)
-        # OSError: a closed pipe, a full disk; ValueError: a closed file; AttributeError: sys.stdout is None, as without a console
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            tqdm.write(shown)
-            sys.stdout.flush()
+        # ValueError: a closed file; AttributeError: sys.stdout is None, as without a console
+        try:
+            with contextlib.suppress(BrokenPipeError, ValueError, AttributeError):
+                tqdm.write(shown)
+                sys.stdout.flush()
+        except OSError as error:  # a full disk
+            _lost.append(error)
 
 
 def in_a_line(error: BaseException) -> str:

@@ -19,10 +19,11 @@ from . import checkpoints, data
 from .batches import WEIGHTS, Batches, generator
 from .evaluation import as_input, counted
 from .folder import Folder
+from .identity import check_identity, of_images, of_network
 from .optimisers import Together, optimiser
 from .own_data import as_images
 from .processes import Processes
-from .recipes import OWN, RULES, SOLVERS, Recipe
+from .recipes import GIVES_WAY, OWN, RULES, SOLVERS, Recipe
 
 __all__ = ["Prepared", "TrainingData", "prepare", "prepare_data", "settle"]
 
@@ -37,6 +38,7 @@ class TrainingData:
         test: those to test on.
         build: keywords of `architectures.build` for what an architecture has otherwise: `classes`, `channels`, `size`.
         notes: a line for each thing that was done to the images, or to the recipe for their sake.
+        digests: of all the images, see `identity.of_images`.
     """
 
     images: data.Images
@@ -44,6 +46,7 @@ class TrainingData:
     test: data.Images
     build: dict[str, int]
     notes: tuple[str, ...]
+    digests: dict[str, str]
 
 
 @dataclass(eq=False)
@@ -62,6 +65,7 @@ class Prepared:
         resumed: after which epochs the run was resumed.
         before: seconds that the run has taken until now.
         gave_way: the proposals of a preset that gave way to the data, as they were.
+        identity: the images, and the caller's rule and solver, see `identity`.
     """
 
     recipe: Recipe
@@ -75,6 +79,7 @@ class Prepared:
     resumed: list[int] = field(default_factory=list)
     before: float = 0.0
     gave_way: dict[str, int] = field(default_factory=dict)
+    identity: dict[str, str] = field(default_factory=dict)
 
     @property
     def averaged(self) -> ImplicitNetwork | None:
@@ -131,14 +136,21 @@ def prepare(
     asked = recipe
     recipe, images = prepare_data(asked, own_data, processes.device)
     gave_way = _given_way(asked, recipe)
+    identity = images.digests | (of_network(recipe, network) if network is not None else {})
     if folder:
-        folder.check_fitted(recipe)
+        if folder.state:
+            check_identity(folder.out, folder.state[2].get("identity", {}), identity)
+        folder.check_fitted(recipe, gave_way)
         folder.recipe, folder.gave_way = recipe, gave_way
     batches = _prepare_batches(recipe, images.images, processes)
     network = _prepare_network(recipe, network, images.build, processes.device)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ValueError(
+            "network has no parameter that can be trained; give it layers, as modules, or network.requires_grad_(True)"
+        )
     _check_images(network, recipe, images.test)
     trainer, average = optimiser(recipe, network), _prepare_average(recipe, network)
-    run = Prepared(recipe, images, batches, network, network, trainer, average, gave_way=gave_way)
+    run = Prepared(recipe, images, batches, network, network, trainer, average, gave_way=gave_way, identity=identity)
     if folder and folder.state:
         _restore(run, *folder.state)
     # otherwise each would wait for the others in another epoch, without an end
@@ -175,6 +187,7 @@ def prepare_data(recipe: Recipe, own_data: Any, device: torch.device) -> tuple[R
         test.to(device),
         {} if fitted.network == OWN else _adaptation(fitted.network, everything, shape=adapts),
         (*everything.notes, *test.notes, *lines),
+        of_images(everything, test),
     )
 
 
@@ -206,21 +219,31 @@ def _adaptation(network: str, images: data.Images, *, shape: bool) -> dict[str, 
 
 
 def _fit(recipe: Recipe, images: data.Images) -> tuple[Recipe, tuple[str, ...]]:
-    """The recipe with its proposals lowered to a small data set, and a line for each that was."""
+    """The recipe with its proposals lowered to a small data set, and a line for each that was.
+
+    Raises:
+        ValueError: what is no proposal is more than there is, and nothing later would say so.
+    """
     least = len(images.labels.unique())  # one a class, on either side of what is held out
     settings: dict[str, int] = {}
+    # a recipe that is no preset's proposes nothing, but of this default nobody need have thought
+    proposals = recipe.proposals or ({"probe"} if recipe.probe == Recipe.probe else ())
 
     def lower(name: str, most: int) -> int:
         value = getattr(recipe, name)
-        if name in recipe.proposals and value > most:
+        if value > most and name in proposals:
             settings[name] = value = most
+        if value > most and name in ("reestimate", "probe"):
+            raise ValueError(f"{name} must be at most the {most} images that there are for it, got {value}; lower it")
         return value
 
     # in this order: what is held out bounds what is used, and that the batch
-    rest = len(images) - lower("held_out", max(0, len(images) - least))
+    held = lower("held_out", max(0, len(images) - least))
+    rest = len(images) - held
     used = lower("images", rest) or rest
-    lower("reestimate", rest)
+    lower("reestimate", used)
     lower("batch", used)
+    lower("probe", held or used)
     lines = tuple(
         f"{name}: the preset's {getattr(recipe, name)} gives way to {value}, since {images.name} has {len(images)} training "
         f"images, {used} of them in use; --{name.replace('_', '-')} sets it"
@@ -232,7 +255,7 @@ def _fit(recipe: Recipe, images: data.Images) -> tuple[Recipe, tuple[str, ...]]:
 def _given_way(asked: Recipe, fitted: Recipe) -> dict[str, int]:
     """The proposals that gave way, as they were."""
     before, after = asked.to_json(), fitted.to_json()
-    return {name: before[name] for name in sorted(asked.proposals) if before[name] != after[name]}
+    return {name: before[name] for name in sorted(GIVES_WAY) if before[name] != after[name]}
 
 
 def _check_processes(recipe: Recipe, processes: Processes) -> None:

@@ -44,7 +44,7 @@ SOLVERS = {name: getattr(solvers, name) for name in solvers.__all__ if name != "
 OWN = "own"
 """The `network` of a recipe that trains a network of the caller's, which no name stands for."""
 
-GIVES_WAY = frozenset({"images", "held_out", "batch", "reestimate"})
+GIVES_WAY = frozenset({"images", "held_out", "batch", "reestimate", "probe"})
 """The settings that depend on how many images there are: a preset's give way to a smaller data set, a caller's do not."""
 
 
@@ -223,8 +223,8 @@ class Recipe:
 def recipe(dataset: str, scale: str = "cpu", **changes) -> Recipe:
     """The book's recipe for a data set at a scale, with some fields changed.
 
-    What is not changed is a proposal: `images`, `held_out`, `batch` and `reestimate` give way to a smaller data set when it is
-    trained, with a line that says so.
+    What is not changed is a proposal: `images`, `held_out`, `batch`, `reestimate` and `probe` give way to a smaller data set when
+    it is trained, with a line that says so.
 
     Args:
         dataset: one of `data.DATASETS`, or an image folder's name, or any name for data of your own; then `network` must be

@@ -2,7 +2,8 @@
 
 A record has the keys `config` (the recipe), `seed`, `commit`, `training_version` (1 where it is missing), `versions`, `device`,
 `date`, `epochs` (a list, one object an epoch) and `result` (with `test_accuracy` in [0, 1]). A run in a folder adds `model`, the
-digest of its checkpoint, see `checkpoints.digest`; older records lack it.
+digest of its checkpoint, see `checkpoints.digest`. `identity` has digests of the images, and a caller's rule and solver, see
+`identity`. Older records lack both.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .files import write
 from .forms import COUNT, NUMBER, OBJECT, TEXT, check_form, or_null, read_json
 from .recipes import Recipe
 
-__all__ = ["TRAINING_VERSION", "Record", "device_name", "provenance", "read", "save"]
+__all__ = ["TRAINING_VERSION", "Record", "as_read", "device_name", "provenance", "read", "save"]
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -43,6 +44,7 @@ FORM = {
     "date": TEXT,
     "gave_way?": {"*": COUNT},
     "model?": TEXT,
+    "identity?": {"*": TEXT},
     "epochs": [{"epoch?": COUNT, "loss?": or_null(NUMBER), "accuracy?": or_null(NUMBER)}],
     "result": {"test_accuracy?": or_null(NUMBER)},
 }
@@ -128,7 +130,7 @@ def _commit(folder: Path) -> str:
 
 def save(path: Path, record: dict) -> None:
     """Write a record, whole or not at all."""
-    write(path, _text(_finite(record)).encode())
+    write(path, _text(as_read(record)).encode())
 
 
 def _text(record: dict) -> str:
@@ -139,12 +141,12 @@ def _text(record: dict) -> str:
     return "{\n" + ",\n".join([*lines, f' "epochs": [\n{rows}\n ]']) + "\n}\n"
 
 
-def _finite(value):
-    """JSON has no NaN and no infinity: they become null."""
+def as_read(value):
+    """A value as a record's file gives it back: JSON has no NaN and no infinity, which become null."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: as_read(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [as_read(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

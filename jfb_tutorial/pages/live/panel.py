@@ -1,7 +1,5 @@
-"""A panel that trains while one watches: loss, error, residual and contraction factor, drawn anew after each epoch.
-
-It needs ipywidgets and a kernel. In the published page it is a sentence that says so.
-"""
+"""A panel that trains while one watches: loss, error, residual and contraction factor, drawn anew after each epoch, with those of
+earlier runs in grey."""
 
 from __future__ import annotations
 
@@ -9,11 +7,11 @@ import html
 import io
 import threading
 
-from ..network import ImplicitNetwork
-from ..training import train
-from ..training.recipes import RULES, Recipe, parse
-from ..training.records import Record
-from .curves import curves
+from ...network import ImplicitNetwork
+from ...training import devices, train
+from ...training.recipes import RULES, Recipe, parse
+from ...training.records import Record, provenance
+from ..curves import curves
 
 __all__ = ["Panel"]
 
@@ -52,7 +50,8 @@ class Panel:
         self._thread: threading.Thread | None = None
         self.rule = widgets.Dropdown(options=CHOICES, description="rule")
         self.gamma = widgets.FloatSlider(0.5, min=0.1, max=3.0, step=0.1, description="γ")
-        self.epochs = widgets.IntSlider(recipe.epochs, min=1, max=60, description="epochs")
+        # a slider shows no number beyond its end
+        self.epochs = widgets.IntSlider(recipe.epochs, min=1, max=max(60, recipe.epochs), description="epochs")
         self.seed = widgets.IntText(recipe.seed, description="seed")
         self.button = widgets.Button(description="Train")
         self.words = widgets.HTML("Choose, and press Train.")
@@ -68,14 +67,11 @@ class Panel:
     def start(self) -> threading.Thread:
         """Begin to train with what is chosen; returns the thread."""
         self._stop.clear()
-        recipe = self.recipe.replace(
-            rule=parse("rule", self.rule.value, RULES),
-            gamma=self.gamma.value,
-            epochs=self.epochs.value,
-            seed=self.seed.value,
-        )
+        settings = {"gamma": self.gamma.value, "epochs": self.epochs.value, "seed": self.seed.value}
         # in a thread, so that the kernel can hear the button; a daemon, so that it can be shut down meanwhile
-        thread = self._thread = threading.Thread(target=self._train, args=(recipe,), daemon=True)
+        thread = self._thread = threading.Thread(
+            target=self._train, args=({"rule": parse("rule", self.rule.value, RULES), **settings},), daemon=True
+        )
         self.button.description = "Stop"
         thread.start()
         return thread
@@ -84,8 +80,8 @@ class Panel:
         """Stop after the epoch that is under way."""
         self._stop.set()
 
-    def _train(self, recipe: Recipe) -> None:
-        rows = []
+    def _train(self, chosen: dict) -> None:
+        rows: list[dict] = []
 
         def after_epoch(row: dict, network: ImplicitNetwork) -> None:
             rows.append(row)
@@ -95,13 +91,16 @@ class Panel:
                 raise Stopped
 
         try:
+            recipe = self.recipe.replace(**chosen)
+            # as `train` asks for it: when the run begins
+            about = provenance(devices.choose())
             run = train(recipe, callback=after_epoch)
             accuracy = run.record["result"]["test_accuracy"]
             self.words.value += f" Test accuracy: {100 * accuracy:.2f}%."
             self.records.append(run.record)
         except Stopped:
             self.words.value += " Stopped."
-            self.records.append(Record(config=recipe.to_json(), seed=recipe.seed, epochs=rows, result={}))
+            self.records.append(Record(config=recipe.to_json(), seed=recipe.seed, **about, epochs=rows, result={}))
         except Exception as error:  # whatever it is, the reader is to see it
             self.words.value = html.escape(f"{type(error).__name__}: {error}")
         finally:
@@ -116,7 +115,7 @@ class Panel:
             words += f", ‖∂T/∂u‖₂ = {row['gamma']:.2f}"
         self.words.value = words + "."
         file = io.BytesIO()
-        curves([Record(epochs=rows)]).savefig(file, format="png", dpi=100)
+        curves([Record(epochs=rows)], beside=self.records).savefig(file, format="png", dpi=100)
         self.picture.value = file.getvalue()
 
     def __repr__(self) -> str:

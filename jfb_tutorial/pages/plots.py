@@ -1,0 +1,124 @@
+"""What the chapters' plots have in common: a band over seeds, plain numbers on a logarithmic axis, intervals about zero, images, the plane of κ and γ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from .figures import BLUE, GREEN, GREY, PURPLE, VERMILION
+from .instances import sharp_bound
+
+__all__ = ["band", "descent_plane", "gallery", "intervals", "intervals_in_words", "plain_log", "roofline"]
+
+
+def band(ax: Axes, x: Iterable[float], rows: ArrayLike, **style) -> Line2D:
+    """The mean of several runs as a line, and behind it a band from the least to the largest.
+
+    Args:
+        ax: where to draw.
+        x: `(points,)`.
+        rows: `(runs, points)`.
+        style: of the line, as for `ax.plot`.
+    """
+    x, rows = list(x), np.asarray(rows)
+    (line,) = ax.plot(x, rows.mean(axis=0), **style)
+    if len(rows) > 1:
+        low, high = rows.min(axis=0), rows.max(axis=0)
+        ax.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    return line
+
+
+def plain_log(ax: Axes) -> None:
+    """A logarithmic axis upwards, with its numbers written out: 2 and not 2·10⁰."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("{x:g}")
+
+
+def intervals(
+    ax: Axes, found: Mapping[str, tuple[float, float]], *, faint: Mapping[str, tuple[float, float]] | None = None
+) -> None:
+    """Intervals one below the other, and a line at zero: a filled mark where zero is outside, an open one where it is inside.
+
+    Args:
+        ax: where to draw.
+        found: by name, a mean and half an interval.
+        faint: others of the same names, drawn thinly below.
+    """
+    ax.axvline(0, color=GREY, linewidth=0.8)
+    for y, (name, (mean, half)) in enumerate(found.items()):
+        away = abs(mean) > half
+        colour = VERMILION if away else BLUE
+        ax.errorbar(mean, y, xerr=half, color=colour, fmt="o", linestyle="", mfc=colour if away else "white")
+        if faint and name in faint:
+            mean, half = faint[name]
+            ax.errorbar(mean, y + 0.28, xerr=half, color=GREY, linewidth=0.9, fmt="", linestyle="")
+    ax.set_yticks(range(len(found)), list(found))
+    ax.set_ylim(len(found) - 0.4, -0.6)
+    ax.grid(axis="y", visible=False)
+
+
+def intervals_in_words(found: Mapping[str, tuple[float, float]], digits: int = 2) -> str:
+    """The numbers of a plot of intervals, for its alternative text."""
+    return "; ".join(f"{name} {mean:+z.{digits}f} ± {half:.{digits}f}" for name, (mean, half) in found.items())
+
+
+def gallery(images: Tensor, titles: Sequence[object], *, columns: int, height: float) -> Figure:
+    """Images side by side, each under its title; a grey one is drawn dark on white.
+
+    Args:
+        images: `(count, channels, rows, columns)`, uint8, of 1 or 3 channels.
+        titles: one for each.
+        columns: images in a row.
+        height: of the figure, in inches.
+    """
+    fig, axes = plt.subplots(-(-len(images) // columns), columns, figsize=(4.8, height))
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, image, title in zip(axes.flat, images, titles, strict=False):
+        colours = image.permute(1, 2, 0).numpy()
+        ax.imshow(colours if len(image) == 3 else colours[..., 0], cmap="gray_r")
+        ax.set_title(str(title), fontsize=10, pad=3)
+    return fig
+
+
+def roofline(
+    machines: Mapping[str, tuple[float, float]],
+    dots: Mapping[str, tuple[float, float]],
+    places: Mapping[str, tuple[int, int]],
+) -> Figure:
+    """Speed over operations per byte: a roof for each machine, a dot for each piece of work.
+
+    Args:
+        machines: by name, operations a second and bytes a second, at most five.
+        dots: by name, operations per byte and operations per second.
+        places: of their names, in points from the dot.
+    """
+    fig, ax = plt.subplots(figsize=(4.8, 4.2))
+    x = np.geomspace(0.3, 3000, 200)
+    colours, dashes = (BLUE, GREY, GREEN, VERMILION, PURPLE), ("-", ":", "-.", "--", "-")
+    for (name, (peak, band)), colour, dash in zip(machines.items(), colours, dashes, strict=False):
+        ax.loglog(x, np.minimum(peak, band * x), color=colour, linestyle=dash)
+        ax.text(x[-1], 1.25 * peak, name, color=colour, ha="right", fontsize=10)
+    for name, dot in dots.items():
+        ax.plot(*dot, "o", color=BLUE)
+        ax.annotate(name, dot, places[name], textcoords="offset points")
+    ax.set(xlabel="operations per byte", ylabel="operations per second")
+    return fig
+
+
+def descent_plane(ax: Axes, largest: float, label: str) -> None:
+    """The two curves under which γ must stay, against κ from 1 to `largest`; `label` names that of Theorem 3.1, 1/κ."""
+    kappa = np.logspace(0, np.log10(largest), 300)
+    ax.semilogx(kappa, 1 / kappa, color=BLUE, linestyle="-", label=label)
+    ax.semilogx(kappa, sharp_bound(kappa), color=GREEN, linestyle="--", label=r"sharp: $2\sqrt{\kappa}/(1+\kappa)$")
+    ax.fill_between(kappa, 0, 1 / kappa, color=BLUE, alpha=0.25, linewidth=0)
+    ax.fill_between(kappa, 1 / kappa, sharp_bound(kappa), color=GREEN, alpha=0.18, linewidth=0)
+    ax.set(xlim=(1, largest))
