@@ -37,6 +37,15 @@ def test_committed_executed_and_tidy(path):
 
 
 @every_notebook
+def test_every_picture_has_a_name_and_a_caption(path):
+    for cell in code_cells(path):
+        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+            figure = cell.metadata.get("mystnb", {}).get("figure", {})
+            assert re.fullmatch(rf"fig-{path.stem[:2]}-[a-z0-9-]+", figure.get("name", "")), cell.source
+            assert len(figure.get("caption", "")) >= 20, cell.source
+
+
+@every_notebook
 def test_every_picture_has_a_printed_number(path):
     # pictures are not compared, but their words are: a drawing of data says a number of its curve
     for cell in code_cells(path):

@@ -310,7 +310,7 @@ def test_in_jupyterlab_a_link_leads_to_the_section_of_its_target(sources):
         "Figure 5.1": "05-one.ipynb#Of-code-x",
         "as in Fig. 5.2": "05-one.ipynb#Of-code-x",
         "the claim": "05-one.ipynb#Of-code-x",
-        "an exercise": "05-one.ipynb#Exercise-5.1%3A-Do-it",
+        "an exercise": "05-one.ipynb#Exercise-5.1:-Do-it",
     }
     solutions = editions.work_edition(sources / "05-one.ipynb")[1]
     assert links(solutions.cells[-1].source) == {

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from urllib.parse import quote
 
 from chapters import BOOK, cells, claims, figures, notebooks, repository
 
@@ -21,6 +20,8 @@ _MARK = re.compile(
     r"|(?:`{3,}|:{3,})\{exercise\} *(?P<exercise>.*?)) *$",
     re.MULTILINE,
 )
+
+_IN_ADDRESSES = re.compile(r"[A-Za-z0-9 .,:;!?'_-]+")
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,6 @@ class Links:
             # no notebook: the published page, where there is one
             return f"{repository()}/blob/main/book/{target.page}" if repository() else ""
         file = f"{self.up}{target.page}" if target.page != self.page or self.up else ""
-        # as JupyterLab names a heading
-        fragment = "#" + quote(target.heading.replace(" ", "-")) if self.fragments and target.heading else ""
-        return file + fragment
+        # as JupyterLab names a heading; it does not find one with characters that an address writes in another way
+        named = self.fragments and target.heading and _IN_ADDRESSES.fullmatch(target.heading)
+        return f"{file}#{target.heading.replace(' ', '-')}" if named else file
