@@ -24,7 +24,7 @@ BIN := .venv/bin
 PEERS = $(BIN)/python -m pip install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[dev,peers]'
 NOTEBOOKS := $(wildcard book/*.ipynb)
 # the files that take longest come first, so that no process waits at the end for another's long file
-LONGEST := tests/test_site.py tests/test_training.py $(NOTEBOOKS)
+LONGEST := tests/test_site.py tests/test_training.py tests/test_jupyterlab.py tests/test_references.py $(NOTEBOOKS)
 TESTS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/test_*.py))
 
 .PHONY: book test notebooks records timings benchmarks work lab plain serve lint clean

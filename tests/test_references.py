@@ -107,6 +107,8 @@ As in [chapter 10](10-two.ipynb), by [(20)](#jfb-20).
 :::{solution-end}
 :::
 
+## Under $R$ and more
+
 ## Of code `x`
 
 Take `JFB()`, and `JFB` again, the exact `gradients.ImplicitDifferentiation`, `toy.solve`; not `solve`, `x`, `JFB.py`
@@ -118,7 +120,7 @@ TWO = """\
 
 See [(20)](#jfb-20), [Lemma A.1](#lemma-A1), [chapter 5](05-one.ipynb), [where it climbs](05-one.ipynb#where-it-climbs),
 {numref}`fig-05-first`, {numref}`as in Fig. %s <fig-05-second>`, [the claim](#jfb-lemma-F.1), [an exercise](#ex-05-it)
-and `JFB`.
+and `JFB`; [the exercise there](05-one.ipynb#ex-05-it) is under [a formula](05-one.ipynb#under-r-and-more).
 
 ```{figure} images/dot.png
 :name: fig-10-dot
@@ -289,7 +291,16 @@ def test_a_caption_of_two_pictures_and_a_figure_of_no_name_fail(tmp_path):
 
 def test_the_site_links_to_equations_theorems_claims_and_exercises(small_book):
     html = small_book.page("10-two")
-    for target in ("#jfb-20", "#lemma-A1", "", "#where-it-climbs", "#fig-05-first", "#jfb-lemma-F.1", "#ex-05-it"):
+    for target in (
+        "#jfb-20",
+        "#lemma-A1",
+        "",
+        "#where-it-climbs",
+        "#fig-05-first",
+        "#jfb-lemma-F.1",
+        "#ex-05-it",
+        "#under-r-and-more",
+    ):
         assert f'<a class="reference internal" href="05-one.html{target}">' in html
 
 
@@ -311,6 +322,8 @@ def test_in_jupyterlab_a_link_leads_to_the_section_of_its_target(sources):
         "as in Fig. 5.2": "05-one.ipynb#Of-code-x",
         "the claim": "05-one.ipynb#Of-code-x",
         "an exercise": "05-one.ipynb#Exercise-5.1:-Do-it",
+        "the exercise there": "05-one.ipynb#Exercise-5.1:-Do-it",
+        "a formula": "05-one.ipynb",  # JupyterLab does not find a heading with one
     }
     solutions = editions.work_edition(sources / "05-one.ipynb")[1]
     assert links(solutions.cells[-1].source) == {

@@ -10,6 +10,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -250,7 +251,18 @@ def add_targets(app: Sphinx, env) -> list[str]:
     for path in notebooks():
         labels |= {claim["identifier"].lower(): (path.stem, claim["identifier"]) for claim in claims(path)}
     labels |= {label.lower(): (proof["docname"], label) for label, proof in getattr(env, "proof_list", {}).items()}
+    # in a link to a page, `05-….ipynb#anchor`, MyST knows the anchors of headings alone, and of those with a formula another
+    for page, anchor in [*labels.values(), *sections(env)]:
+        env.metadata[page].setdefault("myst_slugs", {}).setdefault(anchor, (0, anchor, ""))
     return []
+
+
+def sections(env) -> Iterator[tuple[str, str]]:
+    """The page and the anchor of every section."""
+    for page, contents in env.tocs.items():
+        for link in contents.findall(nodes.reference):
+            if anchor := link["anchorname"].removeprefix("#"):
+                yield page, anchor
 
 
 def number_by_file(app: Sphinx, env) -> list[str]:

@@ -71,6 +71,7 @@ def _marks(path: Path) -> Iterator[tuple[str, str]]:
             if mark["heading"]:
                 heading = _plain(mark["heading"])
                 yield slug(mark["heading"]), heading
+                yield identifier(mark["heading"]), heading
             elif mark["exercise"] is not None:
                 exercises += 1
                 number = f"{int(chapter[1])}.{exercises}" if chapter else f"{exercises}"
@@ -101,6 +102,11 @@ def slug(heading: str) -> str:
     """The anchor that MyST gives a heading."""
     text = re.sub(r"\$[^$]*\$|[*`]", "", heading).strip().lower().replace(" ", "-")
     return re.sub(r"[^\w\-]", "", text)
+
+
+def identifier(heading: str) -> str:
+    """The anchor that its section has on the page: another one, where the heading holds a formula."""
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"[$*`]", "", heading).lower()).strip("-")
 
 
 def _plain(heading: str) -> str:
