@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -39,6 +39,8 @@ def band(ax: Axes, x: Iterable[float], rows: ArrayLike, **style) -> Line2D:
 def plain_log(ax: Axes) -> None:
     """A logarithmic axis upwards, with its numbers written out: 2 and not 2·10⁰."""
     ax.set_yscale("log")
+    # more than these run into each other where the axis spans more than ten times
+    ax.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter("{x:g}")
 
