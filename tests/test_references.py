@@ -188,7 +188,7 @@ def write_small_book(folder: Path) -> None:
     source = output({"text/html": provenance.Sources("From 2 recorded runs.")._repr_html_(), "text/plain": "From 2"})
     one = [
         new_markdown_cell(ONE),
-        drawing("fig-05-first", "A *line*, {glue:text}`v`, by [(20)](#jfb-20).", value("v", "3.5"), source),
+        drawing("fig-05-first", "A *line*, {glue:text}`v`, by [(20)](#jfb-20).", value("v", "3.50"), source),
         drawing("fig-05-second", "Another."),
         new_code_cell("Claim('jfb-lemma-F.1')", outputs=[claim], execution_count=1),
     ]
@@ -255,6 +255,10 @@ def test_the_text_refers_to_figures_by_number(small_book):
     assert re.search(r'href="05-one.html#fig-05-second"><span[^>]*>as in Fig. 5.2<', small_book.page("10-two"))
 
 
+def test_a_number_stands_in_the_text_as_the_cell_has_written_it(small_book):
+    assert "and the number 3.50." in small_book.page("05-one")
+
+
 def edition(path, kind):
     notebook = editions.work_edition(path)[0] if kind == "work" else editions.plain_edition(path, ADDRESS)
     return notebook.cells
@@ -266,7 +270,7 @@ def test_an_edition_has_the_caption_below_the_picture(sources, kind):
     drawn = [position for position, cell in enumerate(cells) if cell.source.startswith("# Plot")]
     captions = [cells[position + 1].source for position in drawn]
     twenty = "[(20)](#Where-it-climbs)" if kind == "work" else "(20)"
-    assert captions == [f"*Figure 5.1.* A *line*, 3.5, by {twenty}.", "*Figure 5.2.* Another."]
+    assert captions == [f"*Figure 5.1.* A *line*, 3.50, by {twenty}.", "*Figure 5.2.* Another."]
     text = "\n".join(cell.source for cell in edition(sources / "10-two.ipynb", kind))
     assert "![A dot.](images/dot.png)\n\n*Figure 10.1.* A dot." in text
 
@@ -335,7 +339,7 @@ def test_in_jupyterlab_a_link_leads_to_the_section_of_its_target(sources):
 def test_elsewhere_a_link_leads_to_the_chapter_of_its_target(sources):
     text = "\n".join(cell.source for cell in edition(sources / "05-one.ipynb", "plain"))
     assert set(links(text).values()) == {"10-two.ipynb"}  # and none within the chapter
-    assert "See (20), Figure 5.2, and the number 3.5." in text
+    assert "See (20), Figure 5.2, and the number 3.50." in text
     there = edition(sources / "10-two.ipynb", "plain")[0].source
     assert set(links(there).values()) == {"05-one.ipynb"}
     assert "(20)" in links(there)
@@ -468,7 +472,7 @@ def test_a_page_lists_all_figures_with_their_files(small_book):
     for page, numbers in NUMBERS.items():
         for name, number in numbers.items():
             assert f'href="{page}.html#{name}">Figure {number}<' in html
-    assert "A <em>line</em>, 3.5, by <a" in html
+    assert "A <em>line</em>, 3.50, by <a" in html
     files = re.findall(r'<a class="reference download[^>]* href="([^"]*)">(.*?)<', html)
     assert [text for _, text in files] == [
         "5.1 as SVG", "5.1 as PNG", "5.2 as PNG", "10.1 as PNG", "10.2 as PNG"

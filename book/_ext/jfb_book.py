@@ -96,6 +96,16 @@ class ChapterTime(SphinxRole):
         return [nodes.Text(chapter_time(self.text))], []
 
 
+class NamedValue(SphinxRole):
+    """A number that a cell of the page has named, as the cell has written it; MyST-NB's own role makes 0.535 of 0.5350."""
+
+    def run(self):
+        named = named_values(Path(self.env.doc2path(self.env.docname)))
+        if self.text not in named:
+            logger.warning("no cell names the value %r", self.text, location=self.get_location())
+        return [nodes.Text(named.get(self.text, ""))], []
+
+
 class CiteThisBook(Directive):
     """A BibTeX entry made from CITATION.cff; the address appears once pyproject.toml has it."""
 
@@ -292,6 +302,8 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("cite-this-book", CiteThisBook)
     app.add_directive("explorer", ShowExplorer)
     app.add_role("chapter-time", ChapterTime())
+    app.setup_extension("myst_nb")  # which has the domain
+    app.add_role_to_domain("glue", "text", NamedValue(), override=True)
     app.add_transform(TitledCode)
     app.add_post_transform(CodeInClaims)
     app.connect("env-check-consistency", check_values)
