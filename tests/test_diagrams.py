@@ -1,6 +1,7 @@
 """The drawings of the chapters."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 from jfb_tutorial import toy
@@ -28,6 +29,6 @@ def test_the_lens_of_the_cobweb_is_on_the_fixed_point():
 def test_the_ends_of_the_branches_are_the_folds():
     with plt.rc_context(figures.style()):
         figure = diagrams.fold()
-        middle = figure.axes[0].lines[1].get_xdata()
+        middle = np.asarray(figure.axes[0].lines[1].get_xdata(), dtype=float)
         assert abs(middle[-1] - toy.RADIUS) < 1e-12
         plt.close(figure)

@@ -3,6 +3,7 @@
 import math
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -164,7 +165,7 @@ def test_the_drawing_has_a_panel_for_each_scheme():
 def test_the_plane_has_both_curves():
     fig, ax = plt.subplots()
     plots.descent_plane(ax, 100, "Theorem 3.1")
-    first, second = (line.get_ydata() for line in ax.lines)
+    first, second = (np.asarray(line.get_ydata(), float) for line in ax.lines)
     assert (first <= second + 1e-12).all()
     assert ax.lines[0].get_label() == "Theorem 3.1"
     plt.close(fig)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -38,6 +39,8 @@ def band(ax: Axes, x: Iterable[float], rows: ArrayLike, **style) -> Line2D:
 def plain_log(ax: Axes) -> None:
     """A logarithmic axis upwards, with its numbers written out: 2 and not 2·10⁰."""
     ax.set_yscale("log")
+    # more than these run into each other where the axis spans more than ten times
+    ax.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter("{x:g}")
 
@@ -63,6 +66,9 @@ def intervals(
     ax.set_yticks(range(len(found)), list(found))
     ax.set_ylim(len(found) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
+    # few numbers, so that they do not run into each other where panels stand side by side
+    ax.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_formatter("{x:g}")
 
 
 def intervals_in_words(found: Mapping[str, tuple[float, float]], digits: int = 2) -> str:
