@@ -192,7 +192,9 @@ def write_small_book(folder: Path) -> None:
         drawing("fig-05-second", "Another."),
         new_code_cell("Claim('jfb-lemma-F.1')", outputs=[claim], execution_count=1),
     ]
-    two = [new_markdown_cell(TWO), drawing("fig-10-last", "The last.")]
+    unrun = drawing("fig-10-unrun", "A picture still to be drawn.")
+    unrun.outputs = []
+    two = [new_markdown_cell(TWO), unrun, drawing("fig-10-last", "The last.")]
     for name, cells in {"05-one": one, "10-two": two}.items():
         nbformat.write(new_notebook(cells=cells, metadata=KERNEL), folder / f"{name}.ipynb")
 
@@ -281,7 +283,7 @@ def test_a_caption_of_two_pictures_and_a_figure_of_no_name_fail(tmp_path):
     write_small_book(folder)
     two = nbformat.read(folder / "10-two.ipynb", as_version=4)
     two.cells[0].source = "# Two\n\nSee {numref}`fig-none`."
-    two.cells[1].outputs *= 2
+    two.cells[-1].outputs *= 2
     nbformat.write(two, folder / "10-two.ipynb")
     run = build(folder)
     assert run.returncode != 0

@@ -118,7 +118,9 @@ def figures(path: Path) -> list[Figure]:
 def _captions(cell: dict) -> Iterator[tuple[str, str, str]]:
     """The name, the caption and the file of each figure of a cell."""
     options = cell["metadata"].get("mystnb", {}).get("figure", {})
-    if cell["cell_type"] == "code" and options.get("caption"):
+    drawn = any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
+    # as on the site, where a caption without a picture is none
+    if drawn and options.get("caption"):
         yield options.get("name", ""), options["caption"], ""
     if cell["cell_type"] == "markdown":
         for figure in _FIGURE.finditer("".join(cell["source"])):
