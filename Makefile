@@ -27,6 +27,9 @@ NOTEBOOKS := $(wildcard book/*.ipynb)
 LONGEST := tests/test_site.py tests/test_training.py tests/test_jupyterlab.py tests/test_references.py $(NOTEBOOKS)
 TESTS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/test_*.py))
 
+# hundreds of processes import the same modules: they are to be compiled once, whatever the environment says
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: book test notebooks records timings benchmarks work lab plain serve lint clean
 
 book: .venv/ready
