@@ -20,7 +20,7 @@ class Sources:
         return self.text
 
     def _repr_html_(self) -> str:
-        mark = '<summary><small>Recorded runs</small></summary>'
+        mark = "<summary><small>Recorded runs</small></summary>"
         return f'<details class="jfb-provenance">{mark}<p><small>{escape(self.text)}</small></p></details>'
 
 
