@@ -1,5 +1,6 @@
 """Figures that compute while one watches, on a map or a network of the reader's own."""
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from torch import nn
@@ -77,6 +78,7 @@ def test_a_wrong_map_is_refused_in_one_sentence_and_a_right_one_taken_after_it(T
     assert figure.words.value.startswith("This map cannot be used: ")
     assert fault in figure.words.value
     assert not figure.picture.value  # no picture of other values
+    assert not plt.get_fignums()  # and none left open
     figure.T = affine
     figure.update()
     assert is_png(figure)

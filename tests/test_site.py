@@ -53,8 +53,9 @@ def is_chapter(page):
     return re.search(r"/\d\d-[^/]*\.html", page.url)
 
 
-# at 320 in one theme: what changes with the width is the layout, and the colours are known from 390
-@pytest.mark.parametrize(("width", "schemes"), [(1280, ["light", "dark"]), (390, ["dark", "light"]), (320, ["light"])])
+@pytest.mark.parametrize(
+    ("width", "schemes"), [(1280, ["light", "dark"]), (390, ["dark", "light"]), (320, ["light", "dark"])]
+)
 def test_no_serious_accessibility_violation_and_no_page_wider_than_a_phone(read_page, width, schemes):
     resize(read_page, width)
     if width < 600:

@@ -56,12 +56,12 @@ class Rules(Live):
             raise ValueError(
                 "the exact gradient by the parameters of Q and R is 0, so that nothing has an angle with it"
             )
-        figure, ax = plt.subplots(figsize=(4.8, 3.4))
         cosines, lengths = [], []
         for rule in rules.values():
             gradient, _ = self._gradient(rule)
             cosines.append(torch.nn.functional.cosine_similarity(gradient, exact, 0).item())
             lengths.append((gradient.norm() / exact.norm()).item())
+        figure, ax = plt.subplots(figsize=(4.8, 3.4))
         rows = torch.arange(len(rules))
         ax.barh(rows - 0.2, cosines, 0.36, color=BLUE, label="cosine")
         ax.barh(rows + 0.2, lengths, 0.36, color=VERMILION, label="length, exact = 1", hatch="//", alpha=0.8)

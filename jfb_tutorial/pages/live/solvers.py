@@ -49,10 +49,11 @@ class Solvers(Live):
             "Anderson": Anderson(memory=values["memory"], **common),
             "Broyden": Broyden(memory=values["memory"], **common),
         }
+        # first, since a map that is refused is to leave no empty figure
+        found = {name: self._solve(solver, T) for name, solver in solvers.items()}
         figure, ax = plt.subplots()
         said, best = [], None
-        for name, solver in solvers.items():
-            solution = self._solve(solver, T)
+        for name, solution in found.items():
             if isinstance(solution, str):
                 said.append(f"{name}: {solution}")
                 continue
