@@ -67,8 +67,7 @@ def _record(v: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None]:
         (image,) = torch.autograd.grad(v, u, w, create_graph=True, allow_unused=True)
         if image is not None and not image.requires_grad:
             # rounding and comparing have the derivative 0, and no graph of it either: Jᵀw = 0 for a w at random
-            probe = torch.randn(v.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(v)
-            if not torch.autograd.grad(v, u, probe, retain_graph=True)[0].any():
+            if not torch.autograd.grad(v, u, noise(v.shape).to(v), retain_graph=True)[0].any():
                 return w, None
             raise TypeError(f"{_ONCE}; is it once_differentiable?")
         return w, image
@@ -110,3 +109,8 @@ def _differ(x: Tensor, y: Tensor) -> Tensor:
 def _read(flags: list[Tensor]) -> list[bool]:
     """All at once: torch.equal would wait for the device each time."""
     return torch.stack([flag.to(flags[0].device) for flag in flags]).tolist() if flags else []
+
+
+def noise(shape: tuple[int, ...]) -> Tensor:
+    """Standard normal, float64 and on the CPU: the same on every device."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -70,21 +70,18 @@ def browser():
         chromium.close()
 
 
+def build_command(book: Path) -> list[str]:
+    """What builds a book, with warnings as errors."""
+    tool = Path(sys.executable).with_name("jupyter-book")
+    return [str(tool), "build", str(book), "-W", "-n", "--keep-going", "-q"]
+
+
 @pytest.fixture(scope="session")
 def site() -> Path:
     """The built site; `make test` builds it anew, a bare pytest builds it if it is not there."""
     html = BOOK / "_build" / "html"
     if not (html / "index.html").exists():
-        command = [
-            str(Path(sys.executable).with_name("jupyter-book")),
-            "build",
-            str(BOOK),
-            "-W",
-            "-n",
-            "--keep-going",
-            "-q",
-        ]
-        subprocess.run(command, check=True, cwd=ROOT)
+        subprocess.run(build_command(BOOK), check=True, cwd=ROOT)
     return html
 
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
-from conftest import BOOK, ROOT, grave_violations
+from conftest import BOOK, ROOT, build_command, grave_violations
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from jfb_tutorial.pages import figures, provenance
@@ -200,16 +200,7 @@ def write_small_book(folder: Path) -> None:
 
 
 def build(folder: Path) -> subprocess.CompletedProcess:
-    command = [
-        str(Path(sys.executable).with_name("jupyter-book")),
-        "build",
-        str(folder),
-        "-W",
-        "-n",
-        "--keep-going",
-        "-q",
-    ]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(build_command(folder), capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")

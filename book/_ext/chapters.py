@@ -5,6 +5,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from jfb_tutorial.pages.claims import MIME_TYPE as CLAIM
@@ -35,7 +36,13 @@ def notebooks() -> list[Path]:
 
 
 def cells(path: Path) -> list[dict]:
-    """The cells of a notebook; their sources are lists of lines."""
+    """The cells of a notebook, to be read and not changed; their sources are lists of lines."""
+    return _cells(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _cells(path: Path, changed: int) -> list[dict]:
+    # a page of the book asks for each of its numbers, and a notebook has up to two megabytes
     return json.loads(path.read_text())["cells"]
 
 

@@ -28,7 +28,7 @@ LARGEST = 300_000
 
 def main(names: list[str]) -> None:
     os.environ[DRAWINGS] = "svg"  # the kernel has what we have
-    paths = [Path(name).resolve() for name in names] or sorted(BOOK.glob("*.ipynb"))
+    paths = [Path(name).resolve() for name in names] or notebooks()
     record = json.loads(RUN_TIMES.read_text()) if RUN_TIMES.exists() else {}
     for path in paths:
         notebook = nbformat.read(path, as_version=4)

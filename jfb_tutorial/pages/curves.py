@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..training.records import Record
 from .figures import BLUE, GREEN, GREY, VERMILION, style
+from .plots import band
 
 __all__ = ["curves"]
 
@@ -82,11 +83,6 @@ def _line(ax, epochs: range, runs: Sequence[Record], key: str, label: str | None
         return
     if "accuracy" in key:  # of the order of 1% at the end: the error shows what happens there
         all_rows = [[max(100 * (1 - value), LEAST_ERROR) for value in rows] for rows in all_rows]
-    by_epoch = list(zip(*all_rows, strict=True))
     # a single epoch draws no line
     marker = {"marker": "o"} if len(epochs) < 10 else {}
-    ax.plot(epochs, [sum(v) / len(v) for v in by_epoch], label=label, color=colour, linestyle=dashes, **marker)
-    if len(runs) > 1:
-        ax.fill_between(
-            epochs, [min(v) for v in by_epoch], [max(v) for v in by_epoch], color=colour, alpha=0.2, linewidth=0
-        )
+    band(ax, epochs, all_rows, label=label, color=colour, linestyle=dashes, **marker)

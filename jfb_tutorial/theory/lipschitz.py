@@ -11,7 +11,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from .._checks import check_image, check_integer, check_latent, check_positive
-from .._jacobian import Product, buffers_kept, products
+from .._jacobian import Product, buffers_kept, noise, products
 from ..solvers.iteration import recorded
 
 __all__ = ["contraction_factor", "jacobian_products", "lipschitz_estimate"]
@@ -63,7 +63,7 @@ def contraction_factor(T: Callable[[Tensor], Tensor], u: Tensor, *, tol: float =
         return (transposed(image.to(u.dtype)).flatten().double() / scale).cpu().numpy()
 
     # scaled by a first estimate of the norm: ARPACK's test is absolute for small eigenvalues
-    start = _noise((n,)).numpy()
+    start = noise((n,)).numpy()
     first = apply(torch.as_tensor(start.reshape(u.shape), dtype=u.dtype, device=u.device))
     # a standard normal vector has a length of about √n
     scale = _norm(first.double()).item() / math.sqrt(n)
@@ -92,7 +92,7 @@ def jacobian_products(T: Callable[[Tensor], Tensor], u: Tensor):
         v = T(u)
         check_image("u", u, v)
         # a constant T has no graph either: another u tells the two apart (not u + 1, which a periodic T maps to the same)
-        if not v.requires_grad and not torch.equal(v, T(u + _noise(u.shape).to(u))):
+        if not v.requires_grad and not torch.equal(v, T(u + noise(u.shape).to(u))):
             raise ValueError("T(u) carries no graph although it depends on u; is T decorated with torch.no_grad?")
     return products(v, u)
 
@@ -122,11 +122,6 @@ def _norm(x: Tensor) -> Tensor:
     """‖x‖₂, whose squares would overflow or vanish for numbers near the ends of the range."""
     size = x.abs().max()
     return torch.where(size > 0, size * torch.linalg.vector_norm(x / size), size)
-
-
-def _noise(shape: tuple[int, ...]) -> Tensor:
-    """Standard normal, float64 and on the CPU: the same on every device."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def _check_finite(finite: bool) -> None:

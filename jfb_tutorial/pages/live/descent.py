@@ -8,17 +8,20 @@ from copy import deepcopy
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ...network import ImplicitNetwork
 from ...theory import DescentCheck, descent_check
-from ..figures import BLUE, GREEN, GREY, VERMILION
+from ..figures import GREEN, GREY, VERMILION
+from ..plots import descent_plane
 from .sliders import Live, import_widgets
 
 __all__ = ["Descent"]
+
+LARGEST = 1e4
+"""The largest κ in the picture; a larger one is drawn at its edge."""
 
 
 class Descent(Live):
@@ -56,14 +59,11 @@ class Descent(Live):
         found = descent_check(network, self.d[which], self.y[which], self.loss)
         self.found.append(found)
         figure, ax = plt.subplots()
-        kappas = np.logspace(0, 4, 200)
-        ax.fill_between(kappas, 2 * np.sqrt(kappas) / (1 + kappas), color=GREEN, alpha=0.15, linewidth=0)
-        ax.semilogx(kappas, 2 * np.sqrt(kappas) / (1 + kappas), color=GREEN, label="sharp: γ < 2√κ/(1 + κ)")
-        ax.semilogx(kappas, 1 / kappas, color=BLUE, linestyle="--", label="Theorem 3.1, at best: γ < 1/κ")
+        descent_plane(ax, LARGEST, r"Theorem 3.1, at best: $1/\kappa$")
         for each in self.found:
             last = each is found
             ax.plot(
-                min(each.kappa_T, kappas[-1]),
+                min(each.kappa_T, LARGEST),
                 each.gamma,
                 marker="o" if each.inner_product < 0 else "X",
                 color=(GREEN if each.inner_product < 0 else VERMILION) if last else GREY,

@@ -12,6 +12,7 @@ from ...training import devices, train
 from ...training.recipes import RULES, Recipe, parse
 from ...training.records import Record, provenance
 from ..curves import curves
+from .sliders import import_widgets, with_words
 
 __all__ = ["Panel"]
 
@@ -40,10 +41,7 @@ class Panel:
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        try:
-            import ipywidgets as widgets
-        except ImportError:
-            raise ImportError("the panel needs ipywidgets; pip install ipywidgets") from None
+        widgets = import_widgets()
         self.recipe = recipe
         self.records: list[Record] = []
         self._stop = threading.Event()
@@ -122,8 +120,4 @@ class Panel:
         return WORDS
 
     def _repr_mimebundle_(self, **kwargs) -> dict | tuple:
-        shown = self._box._repr_mimebundle_(**kwargs)
-        # Jupyter takes a bundle alone or with its metadata; the widget's own text would be its repr
-        data, *more = shown if isinstance(shown, tuple) else (shown,)
-        data = {**(data or {}), "text/plain": WORDS}
-        return (data, *more) if more else data
+        return with_words(self._box, WORDS, **kwargs)
