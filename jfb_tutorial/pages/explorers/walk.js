@@ -17,7 +17,8 @@ function start(root, { x, y, shear, terms, damping, angle }) {
     xticks: [-1, 0, 1], yticks: [-1, 0, 1], xlabel: "eigenvalues x ± i y of J", ylabel: "" });
   side.append(controls);
   for (const text of pad.root.querySelectorAll("text")) text.style.fontSize = "20px";
-  pad.root.querySelectorAll("text").forEach((text) => { if (/eigen/.test(text.textContent)) text.setAttribute("y", 398); });
+  pad.root.querySelectorAll("text").forEach((text) => { if (/eigen/.test(text.textContent)) text.setAttribute("y", 401); });
+  pad.root.setAttribute("viewBox", "0 0 400 408");
 
   const ground = plane.layer(), drawn = (parent, name, more) => svg(name, { fill: "none", ...more }, parent);
   const shade = drawn(ground, "path", { class: "jfb-half", fill: "var(--jfb-fill)" });
