@@ -71,7 +71,7 @@ function start(root, { angle, turn, gamma, kappa }) {
     change: (value) => set(() => { kappa = value; }), text: (value) => told("κ", value, 1) });
   const showAngle = slider(controls, { name: "angle", min: 0, max: 360, step: 1, change: setAngle, text: sayAngle });
   const showTurn = slider(controls, { name: "turn", min: 0, max: 360, step: 1, change: setTurn, text: sayTurn });
-  for (const text of controls.querySelectorAll("label")) text.style.flexBasis = "10em";
+  for (const text of controls.querySelectorAll("label")) text.style.flexBasis = "11em";
   words.style.minHeight = "5.5em";
   // The worst wJ points along wG = B ∇.
   const worstTurn = () => { const [x, y] = image(angle); return (Math.atan2(y, Math.sqrt(kappa) * x) / DEGREE + 360) % 360; };
