@@ -6,7 +6,15 @@ import pytest
 import torch
 from conftest import BOOK
 
-from jfb_tutorial.pages.plots import band, gallery, intervals, intervals_in_words, plain_log, roofline
+from jfb_tutorial.pages.plots import (
+    band,
+    early_directions,
+    gallery,
+    intervals,
+    intervals_in_words,
+    plain_log,
+    roofline,
+)
 from jfb_tutorial.pages.recorded import Recorded, interval, spread
 from jfb_tutorial.pages.tables import table_of
 from jfb_tutorial.pages.traffic import Traffic
@@ -125,3 +133,12 @@ def test_traffic_counts_what_is_read_and_written_and_no_views():
     with Traffic() as moved:
         torch.nn.functional.conv2d(x, kernel)
     assert moved.convolutions == moved.bytes == 2 * 64 + 4
+
+
+def test_early_directions_are_drawn_beside_the_cosine_that_bounds_their_error():
+    fig = early_directions([0.8, 0.9, 0.95], [0.5, 0.2, 0.1], final=0.97)
+    cosines, errors, bound = fig.axes[0].get_lines()
+    assert list(cosines.get_ydata()) == [0.8, 0.9, 0.95]
+    assert list(errors.get_ydata()) == [0.5, 0.2, 0.1]
+    assert set(bound.get_ydata()) == {0.97}
+    plt.close(fig)

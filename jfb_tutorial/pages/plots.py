@@ -16,7 +16,16 @@ from torch import Tensor
 from .figures import BLUE, GREEN, GREY, PURPLE, VERMILION
 from .instances import sharp_bound
 
-__all__ = ["band", "descent_plane", "gallery", "intervals", "intervals_in_words", "plain_log", "roofline"]
+__all__ = [
+    "band",
+    "descent_plane",
+    "early_directions",
+    "gallery",
+    "intervals",
+    "intervals_in_words",
+    "plain_log",
+    "roofline",
+]
 
 
 def band(ax: Axes, x: Iterable[float], rows: ArrayLike, **style) -> Line2D:
@@ -128,3 +137,21 @@ def descent_plane(ax: Axes, largest: float, label: str) -> None:
     ax.fill_between(kappa, 0, 1 / kappa, color=BLUE, alpha=0.25, linewidth=0)
     ax.fill_between(kappa, 1 / kappa, sharp_bound(kappa), color=GREEN, alpha=0.18, linewidth=0)
     ax.set(xlim=(1, largest))
+
+
+def early_directions(cosines: Sequence[float], errors: Sequence[float], final: float) -> Figure:
+    """JFB's direction p at the iterates of a solver, the first at u⁰: is its relative error below the cosine at u*?
+
+    Args:
+        cosines: of p and minus the gradient, at each iterate.
+        errors: of p, relative to p at u*.
+        final: the cosine at u*.
+    """
+    fig, ax = plt.subplots()
+    ax.plot(cosines, "o-", label="cosine of $p$ and $-\\nabla$")
+    ax.plot(errors, "s--", label="relative error of $p$")
+    ax.axhline(final, color=GREY, linestyle=":", label="cosine of $p$ and $-\\nabla$ at $u^*$")
+    ax.set(xlabel="steps of the solver", ylim=(0, 1.05))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(loc="center right")
+    return fig

@@ -180,7 +180,7 @@ def equilibrium(network: ImplicitNetwork, images: Tensor, classes: Sequence[str]
 
 
 def descent(
-    # arctan 2, and below arctan ½: z = (1, 2)/√5, J z = 0.9 (2, 1)/√5, and −∇·p = 8/5 − 9/5 < 0 at κ = 4
+    # arctan 2, and below arctan ½: w = (1, 2)/√5, wJ = 0.9 (2, 1)/√5, and −∇·p = 8/5 − 9/5 < 0 at κ = 4
     angle: float = 63.43494882292201,
     turn: float = 26.56505117707799,
     gamma: float = 0.9,
@@ -188,14 +188,14 @@ def descent(
 ) -> Explorer:
     """JFB's direction p for two parameters: turn the gradient and the Jacobian, watch whether p still descends.
 
-    With B = diag(√κ, 1) and a unit vector z, the adjoint, the gradient is ∇ = B z and p = −∇ + B J z. Of the Jacobian J, of norm
-    at most γ, only J z matters; here it has the length γ. Every such J descends at this z iff γ is below the cosine between z and
-    B²z, and at every z iff γ < 2√κ/(1 + κ). The defaults satisfy neither, and p ascends.
+    With B = diag(√κ, 1) and a unit row w, the adjoint, the gradient is ∇ = wB and p = −∇ + wJB. Of the Jacobian J, of norm at
+    most γ, only wJ matters; here it has the length γ. Every such J descends at this w iff γ is below the cosine between w and
+    wB², and at every w iff γ < 2√κ/(1 + κ). The defaults satisfy neither, and p ascends.
 
     Args:
-        angle: of z at the beginning, in degrees, in [0, 360].
-        turn: angle of J z at the beginning, in degrees, in [0, 360].
-        gamma: length of J z at the beginning, in [0, 0.99].
+        angle: of w at the beginning, in degrees, in [0, 360].
+        turn: angle of wJ at the beginning, in degrees, in [0, 360].
+        gamma: length of wJ at the beginning, in [0, 0.99].
         kappa: condition number of B² at the beginning, in [1, 20].
 
     Raises:
