@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from .figures import BLUE, GREEN, GREY, VERMILION
 
-__all__ = ["creeping_and_overshooting", "two_paths", "two_polynomials", "valleys_and_residuals"]
+__all__ = ["creeping_and_overshooting", "film", "two_paths", "two_polynomials", "valleys_and_residuals"]
 
 LEVELS = (0.03, 0.1, 0.3, 1.0)
 """Of |p|; where it is above the last, nothing is drawn."""
@@ -89,6 +89,16 @@ def two_polynomials(mu: ArrayLike, weights: ArrayLike, plain: Sequence[float], c
     right.set_title("residual", loc="left")
     left.legend(loc="upper left", handlelength=1.5)
     right.legend(loc="lower left", handlelength=1.5)
+    return fig
+
+
+def film(cold: Sequence[int], warm: Sequence[int]) -> Figure:
+    """Evaluations for each frame of a film, started from zero and from the frame before."""
+    fig, ax = plt.subplots(figsize=(4.8, 2.9))
+    ax.plot(cold, label="from zero")
+    ax.plot(warm, label="from the frame before")
+    ax.set(xlabel="frame", ylabel="evaluations", ylim=(0, 1.4 * max(*cold, *warm)))
+    ax.legend(loc="upper left")
     return fig
 
 
