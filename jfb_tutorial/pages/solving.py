@@ -122,7 +122,7 @@ def valleys_and_residuals(rows: Mapping[str, tuple[ArrayLike, ArrayLike, Mapping
 
 
 def _valleys(ax: Axes, mu: np.ndarray, weights: np.ndarray) -> None:
-    """|p| over the complex plane, the darker the smaller, with the eigenvalues and the point 1, where p is 1."""
+    """|p| over the complex plane, the stronger the shade, the smaller; with the eigenvalues and the point 1, where p is 1."""
     x, y = np.meshgrid(np.linspace(-1.15, 1.15, 161), np.linspace(-1.15, 1.15, 161))
     height = np.abs(np.polynomial.polynomial.polyval(x + 1j * y, weights))
     ax.contourf(x, y, height, levels=(0, *LEVELS), colors=SHADES)
