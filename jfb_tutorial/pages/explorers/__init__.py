@@ -299,7 +299,14 @@ def walk(
         "damping": float(damping),
         "angle": float(angle),
     }
-    ranges = {"x": (-1.2, 1.2), "y": (0, 1.2), "shear": (0, 4), "terms": (1, 40), "damping": (0.05, 1), "angle": (0, 360)}
+    ranges = {
+        "x": (-1.2, 1.2),
+        "y": (0, 1.2),
+        "shear": (0, 4),
+        "terms": (1, 40),
+        "damping": (0.05, 1),
+        "angle": (0, 360),
+    }
     _check_ranges(parameters, ranges)
     return Explorer(
         "walk",

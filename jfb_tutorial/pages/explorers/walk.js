@@ -17,7 +17,8 @@ function start(root, { x, y, shear, terms, damping, angle }) {
     xticks: [-1, 0, 1], yticks: [-1, 0, 1], xlabel: "eigenvalues x ± i y of J", ylabel: "" });
   side.append(controls);
   for (const text of pad.root.querySelectorAll("text")) text.style.fontSize = "20px";
-  pad.root.querySelectorAll("text").forEach((text) => { if (/eigen/.test(text.textContent)) text.setAttribute("y", 398); });
+  pad.root.querySelectorAll("text").forEach((text) => { if (/eigen/.test(text.textContent)) text.setAttribute("y", 401); });
+  pad.root.setAttribute("viewBox", "0 0 400 408");
 
   const ground = plane.layer(), drawn = (parent, name, more) => svg(name, { fill: "none", ...more }, parent);
   const shade = drawn(ground, "path", { class: "jfb-half", fill: "var(--jfb-fill)" });
@@ -29,10 +30,9 @@ function start(root, { x, y, shear, terms, damping, angle }) {
   const sum = drawn(ground, "path", { "stroke-width": 1.6, "stroke-dasharray": "7 4" });
   const given = drawn(ground, "path", { stroke: "var(--jfb-grey)", "stroke-width": 2 });
   const arrows = svg("g", { class: "jfb-terms", stroke: "var(--jfb-blue)", fill: "var(--jfb-blue)" }, ground);
-  const star = svg("path", { class: "jfb-star", fill: "currentColor" }, ground);
   const names = { g: label(plane, "g"), w: label(plane, "w"), stop: label(plane, "JFB stops here") };
   const halves = [label(plane, "−v descends"), label(plane, "−v climbs")];
-  const ones = [-1, 1].map((one) => [one, label(plane, ""), label(plane, "")]);
+  const ones = [-1, 1].map((sign) => [sign, label(plane, ""), label(plane, "")]);
 
   const over = pad.layer(), disc = pad.X(1) - pad.X(0);
   drawn(over, "path", { class: "jfb-axis", "stroke-opacity": 0.5, d: cross(pad) });
@@ -50,6 +50,7 @@ function start(root, { x, y, shear, terms, damping, angle }) {
   const placeG = grip(plane, "var(--jfb-blue)", (p, q) => set(() => {
     angle = (Math.round(Math.atan2(q, p) / DEGREE) + 360) % 360;
   }));
+  const star = svg("path", { class: "jfb-star", fill: "currentColor", "pointer-events": "none" }, plane.root);
   const tip = svg("circle", { class: "jfb-tip", "stroke-width": 2.5, "pointer-events": "none" }, plane.root);
 
   // The number of terms: a slider and buttons. Play adds one after another, or all at once where motion is unwelcome.
@@ -116,7 +117,8 @@ function start(root, { x, y, shear, terms, damping, angle }) {
     const pixel = ([p, q]) => [plane.X(p / scale), plane.Y(q / scale)];
     const gone = sums.findIndex(({ v, term }) => Math.max(...v.map(Math.abs)) > scale || term < scale / 300);
     last = gone < 0 ? MOST : gone + 1;
-    for (const [one, below, beside] of ones) {
+    for (const [sign, below, beside] of ones) {
+      const one = scale > 6 ? 5 * sign : sign;
       below(pixel([one, 0])[0], plane.Y(-1) + 18).textContent = say(one);
       beside(plane.X(-1) - 7, pixel([0, one])[1] + 5, "end").textContent = say(one);
     }
@@ -148,11 +150,11 @@ function start(root, { x, y, shear, terms, damping, angle }) {
 
     // no label on the walk, on w, or on another label
     const taken = sums.slice(0, last).map(({ v }) => pixel(v)).concat([pixel([0, 0]), pixel(g)], w ? [pixel([0, 0]), at] : []);
-    const between = ([a, c], [e, f]) => [1, 2, 3, 4, 5].map((i) => [a + ((e - a) * i) / 6, c + ((f - c) * i) / 6]);
+    const between = ([a, c], [e, f]) => [1, 2, 3, 4, 5, 6, 7].map((i) => [a + ((e - a) * i) / 8, c + ((f - c) * i) / 8]);
     const crowd = [pixel([0, 0]), ...taken].flatMap((point, i, all) => [point, ...between(point, all[i + 1] || point)]);
-    put(names.stop, pixel(sums[0].v), 104, crowd, 17);
-    put(names.g, pixel(g.map((value) => 0.55 * value)), 10, crowd, 15);
-    put(names.w, w ? at : [-999, -999], 12, crowd, 17);
+    put(names.w, w ? at : [-999, 0], 12, crowd).style.display = w ? "" : "none";
+    put(names.g, pixel(g.map((value) => 0.55 * value)), 10, crowd);
+    put(names.stop, pixel(sums[0].v), 108, crowd);
 
     placeJ(x, y);
     for (const [key, value] of [["cx", pad.X(x)], ["cy", pad.Y(-y)]]) mirror.setAttribute(key, value);
@@ -167,7 +169,8 @@ function start(root, { x, y, shear, terms, damping, angle }) {
     showDamping(damping);
     showAngle(angle);
     words.textContent = sentence({ w, now, rho, norm, radius, settles, near, inside });
-    const neat = (value) => (Number.isNaN(value) ? "undefined" : Math.abs(value) < 1e5 ? value.toFixed(7).replace("-", "−") : say(value));
+    const neat = (value) => (Number.isNaN(value) ? "undefined"
+      : (Math.abs(value) < 1e5 ? value.toFixed(7) : String(Number(value.toPrecision(9)))).replace("-", "−"));
     fill([...sums.slice(0, terms).map(({ v, term, cosine, ratio }, i) => [i + 1, ...[term, ...v, cosine, ratio].map(neat)]),
       ["w", "", ...(w ? [...w, 1, 1] : [NaN, NaN, NaN, NaN]).map(neat)]]);
   }
@@ -187,10 +190,11 @@ function start(root, { x, y, shear, terms, damping, angle }) {
       : !settles ? (level ? "The terms do not die out; w still exists, but the sums never settle there."
         : "The terms grow; w still exists, but no sum reaches it.")
         : rho >= 1 - SAME ? "Undamped no sum would reach w; damped the walk ends there."
-          : norm < 1 - SAME ? "Each term is shorter than the one before it, and the walk ends at w."
-            : "A term may be longer than the one before it (‖J‖ ≥ 1), and yet the walk ends at w (ρ(J) < 1).";
+          : norm === 0 ? "J = 0, so w is g itself."
+            : norm < 1 - SAME ? "Each term is shorter than the one before it, and the walk ends at w."
+              : "A term may be longer than the one before it (‖J‖ ≥ 1), and yet the walk ends at w (ρ(J) < 1).";
     const off = [!inside && "The sum has left the picture.", w && !near && `w, of length ${tell(long(w))}, lies outside of the picture.`];
-    return [first, `${sizes}${B}: ${story}`, ...off.filter(Boolean)].join("\n");
+    return [first, `${sizes}${B}. ${story}`, ...off.filter(Boolean)].join("\n");
   }
 
   draw();
@@ -215,13 +219,17 @@ function arrow(from, to, width) {
   return [svg("path", { "stroke-width": width, d: `M${from}L${neck}` }), svg("path", { stroke: "none", d: headAt(from, to, size) })];
 }
 
-// Puts a label beside a point, where most room is between its box and the crowd, which it joins.
-function put(place, [x, y], width, crowd, gap) {
-  const around = [[1, 0], [-1, 0], [0, 1], [0, -1], [0.7, 0.8], [-0.7, 0.8], [0.7, -0.8], [-0.7, -0.8]];
-  const room = ([cx, cy]) => Math.min(cx - width / 2 - 58, 386 - cx - width / 2, cy - 34, 346 - cy, 30,
-    ...crowd.map(([px, py]) => Math.hypot(Math.max(Math.abs(px - cx) - width / 2, 0), Math.max(Math.abs(py - cy) - 8, 0))));
-  const spots = around.map(([dx, dy]) => [x + dx * (width / 2 + gap), y + dy * gap * 1.2]);
-  const best = spots.reduce((one, other) => (room(other) > room(one) + SAME ? other : one));
-  place(best[0], best[1] + 5);
-  for (const part of [-0.5, 0, 0.5]) crowd.push([best[0] + part * width, best[1]]);
+// Puts a label beside a point, where room is between its box and the crowd, which it joins; the nearer the better.
+function put(place, [x, y], width, crowd) {
+  const room = ([cx, cy]) => Math.min(12, ...crowd.map(([px, py]) =>
+    Math.hypot(Math.max(Math.abs(px - cx) - width / 2, 0), Math.max(Math.abs(py - cy) - 7, 0))));
+  const within = (value, low, high) => Math.min(Math.max(value, low), high);
+  const spots = [15, 24, 36, 50].flatMap((gap) => Array.from({ length: 24 }, (_, i) => {
+    const dx = Math.cos(15 * i * DEGREE), dy = Math.sin(15 * i * DEGREE);
+    return [within(x + dx * (width / 2 + gap), 59 + width / 2, 386 - width / 2), within(y + dy * (gap + 5), 50, 330), gap];
+  }));
+  const worth = (spot) => room(spot) - spot[2] / 6;
+  const best = spots.reduce((one, other) => (worth(other) > worth(one) + SAME ? other : one));
+  for (const part of [-0.5, -0.25, 0, 0.25, 0.5]) crowd.push([best[0] + part * width, best[1]]);
+  return place(best[0], best[1] + 5);
 }
