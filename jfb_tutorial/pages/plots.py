@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,7 +17,7 @@ from torch import Tensor
 from .figures import BLUE, GREEN, GREY, PURPLE, VERMILION
 from .instances import sharp_bound
 
-__all__ = ["band", "descent_plane", "gallery", "intervals", "intervals_in_words", "plain_log", "roofline"]
+__all__ = ["band", "descent_plane", "gallery", "intervals", "intervals_in_words", "plain_log", "regions", "roofline"]
 
 
 def band(ax: Axes, x: Iterable[float], rows: ArrayLike, **style) -> Line2D:
@@ -128,3 +129,32 @@ def descent_plane(ax: Axes, largest: float, label: str) -> None:
     ax.fill_between(kappa, 0, 1 / kappa, color=BLUE, alpha=0.25, linewidth=0)
     ax.fill_between(kappa, 1 / kappa, sharp_bound(kappa), color=GREEN, alpha=0.18, linewidth=0)
     ax.set(xlim=(1, largest))
+
+
+def regions(
+    ax: Axes, score: Callable[[Tensor], Tensor], points: Tensor, labels: Tensor, *, margin: float = 0.6, cells: int = 80
+) -> Tensor:
+    """Where a classifier of two classes says which, and the points that it was asked to tell apart.
+
+    Args:
+        ax: where to draw.
+        score: maps places `(count, 2)` to numbers `(count,)`, positive where the class is 1.
+        points: `(count, 2)`.
+        labels: `(count,)`, 0 or 1.
+        margin: drawn around the points.
+        cells: of the grid, on each side.
+
+    Returns:
+        For each cell of the grid, `(cells, cells)`, whether the class is 1.
+    """
+    low, high = points.amin(0) - margin, points.amax(0) + margin
+    x, y = (torch.linspace(float(a), float(b), cells, dtype=points.dtype) for a, b in zip(low, high, strict=True))
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
+    one = (score(grid) > 0).reshape(cells, cells)
+    ax.contourf(x, y, one, levels=[-0.5, 0.5, 1.5], colors=[BLUE, VERMILION], alpha=0.22)
+    for name, (marker, colour) in enumerate((("o", BLUE), ("^", VERMILION))):
+        chosen = points[labels == name]
+        ax.plot(chosen[:, 0], chosen[:, 1], marker, color=colour, markersize=2.5, linestyle="")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(visible=False)
+    return one
