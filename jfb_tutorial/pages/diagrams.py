@@ -13,7 +13,7 @@ from matplotlib.patches import ConnectionStyle, FancyArrowPatch, FancyBboxPatch
 from .. import toy
 from . import figures
 
-__all__ = ["backward_schemes", "explicit_and_implicit", "fold", "square_that_keeps"]
+__all__ = ["backward_schemes", "explicit_and_implicit", "fold", "shares_of_the_derivative", "square_that_keeps"]
 
 
 def backward_schemes() -> Figure:
@@ -131,4 +131,17 @@ def square_that_keeps() -> Figure:
     ticks, names = [-alpha, 0, alpha], [r"$-\alpha$", "0", r"$\alpha$"]
     ax.set(xticks=ticks, xticklabels=names, yticks=ticks, yticklabels=names)
     ax.set(xlim=(-0.8, 0.8), ylim=(-0.8, 0.95), xlabel="$y$", ylabel="$T(y; d)$")
+    return fig
+
+
+def shares_of_the_derivative() -> Figure:
+    """How much of dy/dd of y = d + y⁵ a few steps back from the fixed point see, 1 − sᴷ with the slope s, against d."""
+    d = np.linspace(0, toy.RADIUS * (1 - 1e-6), 400)
+    s = 5 * toy.iterate(d, 4000)[-1].numpy() ** 4
+    fig, ax = plt.subplots(figsize=(4.8, 3.2))
+    for steps in (1, 2, 4, 16):
+        ax.plot(d, 1 - s**steps, label=f"{steps} step{'s' if steps > 1 else ''} back")
+    ax.axvline(0.5, color=figures.GREY, linewidth=1.0)
+    ax.set(xlabel="$d$", ylabel="share of the exact derivative", xlim=(0.2, 0.54), ylim=(0, 1.03))
+    ax.legend(loc="lower left")
     return fig

@@ -1,8 +1,9 @@
-"""What the chapters' plots have in common: a band over seeds, plain numbers on a logarithmic axis, intervals about zero, images, the plane of κ and γ."""
+"""What the chapters' plots have in common: a band over seeds, plain numbers on a logarithmic axis, intervals about zero, images, the plane of κ and γ, regions of a classifier."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +18,17 @@ from torch import Tensor
 from .figures import BLUE, GREEN, GREY, PURPLE, VERMILION
 from .instances import sharp_bound
 
-__all__ = ["band", "descent_plane", "gallery", "intervals", "intervals_in_words", "plain_log", "regions", "roofline"]
+__all__ = [
+    "band",
+    "coming_to_rest",
+    "descent_plane",
+    "gallery",
+    "intervals",
+    "intervals_in_words",
+    "plain_log",
+    "regions",
+    "roofline",
+]
 
 
 def band(ax: Axes, x: Iterable[float], rows: ArrayLike, **style) -> Line2D:
@@ -158,3 +169,25 @@ def regions(
     ax.set(xticks=[], yticks=[])
     ax.grid(visible=False)
     return one
+
+
+def coming_to_rest(
+    score: Callable[[Tensor, int], Tensor], points: Tensor, labels: Tensor, *, steps: Sequence[int]
+) -> tuple[Figure, list[float]]:
+    """What an implicit classifier of the plane answers when it is stopped after so many steps, four panels; the last is at rest.
+
+    Args:
+        score: maps places `(count, 2)` and a number of steps to numbers `(count,)`, positive where the class is 1.
+        points: `(count, 2)`.
+        labels: `(count,)`, 0 or 1.
+        steps: four numbers of steps.
+
+    Returns:
+        The figure, and for each panel the share of it that has its final colour.
+    """
+    fig, axes = plt.subplots(2, 2, figsize=(4.8, 3.9))
+    answers = []
+    for ax, count in zip(axes.flat, steps, strict=True):
+        answers.append(regions(ax, partial(score, steps=count), points, labels))
+        ax.set_title("at rest" if count == steps[-1] else f"{count} step{'s' if count > 1 else ''}")
+    return fig, [(answer == answers[-1]).double().mean().item() for answer in answers]
