@@ -1,7 +1,8 @@
 // A small implicit classifier that the reader trains, breaks and repairs; its mathematics is in classifier.js.
 // END: the place of the view's slider beyond its steps, "settled". There it iterates until a step moves by no more than STILL,
 // or FAR times. BUDGET: milliseconds of work in one frame. SIZES: pixels of the picture's side, in motion and at rest.
-const END = 21, FAR = 200, STILL = 1e-4, BUDGET = 10, SIZES = [40, 80], HALF = 1.5, BURST = 50;
+const END = 21, FAR = 200, STILL = 1e-4, BUDGET = 10, SIZES = [40, 80], HALF = 1.4, BURST = 50;
+const REPAIRED = { gamma: 0.9, hold: true, tol: 1e-3, most: 50, solver: "plain" };
 const NAMES = {
   exact: "exact: solve for the adjoint", jfb: "JFB: drop the equation", neumann: "Neumann series, k terms",
   npg: "phantom, Neumann (NPG)", upg: "phantom, unrolled (UPG)", unrolled: "unrolled from zero, k steps",
@@ -17,6 +18,7 @@ function start(root, given) {
   let framed = false, told = 0, moved = 0;
 
   const left = html("div", { class: "jfb-left" }, stage), side = html("div", { class: "jfb-side" }, stage);
+  stage.after(words); // near the picture, above the dials
   const plane = html("div", { class: "jfb-plane" }, left);
   const canvas = html("canvas", { width: 1, height: 1, role: "img", "aria-label": "decision regions; the sentence and the table "
     + "below say what they show" }, plane);
@@ -40,7 +42,7 @@ function start(root, given) {
   run.classList.add("jfb-main");
 
   const list = html("dl", { class: "jfb-gauges" }, side);
-  const gauges = Object.fromEntries(["loss", "points right", "steps of the iteration", "residual", "‖J‖, largest", "ρ(J), largest",
+  const gauges = Object.fromEntries(["training steps", "loss", "points right", "steps of the iteration", "residual", "‖J‖, largest", "ρ(J), largest",
     "cosine with exact"].map((name) => {
     const box = html("div", {}, list);
     html("dt", {}, box, name);
@@ -84,6 +86,11 @@ function start(root, given) {
   };
   const showRate = logarithm(training, "lr", -3, -1, 0.1, (value) => `learning rate ${say(value, 2)}`);
   const breaking = group("Break it, then repair it");
+  buttons(breaking, {
+    "γ = 3, let go": () => { scaleTo(theta, 3); set({ gamma: 3, hold: false }); },
+    "tolerance 1": () => set({ tol: 1 }),
+    "Repair": () => { Object.assign(settings, REPAIRED); project(); set({}); },
+  });
   const showGamma = slider(breaking, { name: "gamma", min: 0.5, max: 3, step: 0.1, text: (value) => `γ = ${say(value)}`,
     change: (gamma) => { scaleTo(theta, gamma); set({ gamma }); } });
   const id = unique("hold");
@@ -95,12 +102,6 @@ function start(root, given) {
     text: (value) => `at most ${plural(value, "step")}` });
   const showSolver = choice(breaking, "solver", "solver", { plain: "plain iteration", anderson: "Anderson acceleration" },
     (solver) => set({ solver }));
-  const preset = (change) => { Object.assign(settings, change); scaleTo(theta, settings.gamma); set({}); };
-  buttons(breaking, {
-    "Break: γ = 3, let go": () => preset({ gamma: 3, hold: false }),
-    "Break: tolerance 1": () => set({ tol: 1 }),
-    "Repair": () => { Object.assign(settings, REPAIRED); project(); set({}); },
-  });
   const fill = table(root.querySelector(".jfb-more"), "The numbers in a table", ["what", "value"]);
 
   const project = () => { if (settings.hold && normOfW(theta) > settings.gamma) scaleTo(theta, settings.gamma); };
@@ -204,8 +205,7 @@ function start(root, given) {
       const { logit, residual } = read(x, y, settled ? FAR : job.view, settled ? STILL : 0);
       const sure = Math.abs(2 * sigmoid(logit) - 1);
       const striped = settled && residual > STILL && (((column + row) * 40) / size) % 4 < 2;
-      const [r, g, b] = striped ? [120, 120, 120] : colors[logit > 0 ? 1 : 0];
-      image.data.set([r, g, b, striped ? 230 : 35 + 130 * sure], 4 * (row * size + column));
+      image.data.set([...colors[striped ? 2 : logit > 0 ? 1 : 0], striped ? 230 : 35 + 130 * sure], 4 * (row * size + column));
     }
     job.row++;
     if (job.row < size) return;
@@ -217,7 +217,7 @@ function start(root, given) {
 
   function tints() {
     const style = getComputedStyle(root);
-    return ["--jfb-blue", "--jfb-red"].map((name) => {
+    return ["--jfb-blue", "--jfb-red", "--jfb-grey"].map((name) => {
       const value = parseInt(style.getPropertyValue(name).trim().slice(1), 16);
       return [value >> 16, (value >> 8) & 255, value & 255];
     });
@@ -242,6 +242,7 @@ function start(root, given) {
   function tell() {
     const { found, loss, right } = now, { norm, rho, end, drawn, residual } = numbers, steps = history.length - 1;
     const unrolled = settings.rule === "unrolled", limit = settings.most;
+    gauges["training steps"](String(steps));
     gauges["loss"](say(loss), !Number.isFinite(loss));
     gauges["points right"](percent(right));
     gauges["steps of the iteration"](unrolled ? `${settings.terms}, unrolled` : `${found.steps}`, found.missed && !unrolled);
@@ -268,24 +269,20 @@ function start(root, given) {
     if (view === 0) said.push("Read before the first step, every place of the plane gets the same answer.");
     else if (view < END) said.push(`Read after ${plural(view, "step")} of the iteration, as drawn, ${percent(drawn.right)} of the points are right.`);
     if (found.missed) {
-      said.push(unrolled ? `✗ The iteration, on which unrolling does not wait, does not settle within ${plural(limit, "step")} at `
-        + `${found.missed} of the ${POINTS} points.`
-        : `✗ The iteration did not settle: after ${plural(found.steps, "step")} ${found.missed} of the ${POINTS} points still move by more `
-        + `than the tolerance. Their gradients are taken where it stopped, at no fixed point.`);
-    } else {
-      said.push(`The iteration ${unrolled ? "would meet" : "meets"} its tolerance in ${plural(found.steps, "step")}.`);
-    }
+      said.push(`✗ Not settled: after ${plural(limit, "step")} ${found.missed} of the ${POINTS} points still move by more than the tolerance`
+        + (unrolled ? "; unrolling does not wait for them." : ", and their gradients are taken at no fixed point."));
+    } else if (!unrolled) said.push(`The iteration meets its tolerance in ${plural(found.steps, "step")}.`);
     if (end.restless) {
-      said.push(`${found.missed ? "" : "✗ "}Left alone for ${FAR} steps, ${plural(end.restless, "point")} ${end.restless === 1 ? "has" : "have"} `
-        + `not come to rest: striped places have no answer yet.`);
-    } else if (Math.abs(end.right - right) > 0.02) {
+      said.push(`${found.missed ? "" : "✗ "}Even after ${FAR} steps ${plural(end.restless, "point")} ${end.restless === 1 ? "is" : "are"} `
+        + `not at rest; what is striped has no answer.`);
+    } else if (Math.abs(end.right - right) > 0.015) {
       said.push(`✗ Where it stops is not where it settles: ${percent(right)} of the points are right there, ${percent(end.right)} at the `
         + `fixed points.`);
     } else said.push(`Settled, ${percent(end.right)} of the points are right.`);
-    said.push(norm < 1 ? `‖J‖ is at most ${say(norm)}: a contraction around every point, as the theorems ask.`
-      : `‖J‖ reaches ${say(norm)}, where the theorems ask for less than 1` + (numbers.cosine > 0
-        ? `; the cosine with the exact gradient is ${say(numbers.cosine, 2)}.`
-        : `; ✗ and the rule now points away from the exact gradient.`));
+    said.push(norm < 1 ? `‖J‖ is at most ${say(norm)}, below 1 as the theorems ask.`
+      : `‖J‖ reaches ${say(norm)}, and the theorems ask for less than 1` + (numbers.cosine > 0
+        ? `; the gradient's cosine with the exact one is ${say(numbers.cosine, 2)}.`
+        : `. ✗ The gradient now points away from the exact one.`));
     const text = said.join(" ");
     if (words.textContent !== text) words.textContent = text;
     fill([
@@ -319,7 +316,6 @@ function start(root, given) {
     last.textContent = String(n);
   }
 
-  const [REPAIRED] = [{ gamma: 0.9, hold: true, tol: 1e-3, most: 50, solver: "plain" }];
   // everything that a test needs to compute the same
   root.jfbState = () => ({ settings: { ...settings }, points: [...data.points], labels: [...data.labels], theta: [...theta], loss: now.loss,
     right: now.right, gradient: [...now.gradient], exact: [...now.exact.gradient], u: [...now.found.u], steps: now.found.steps,
