@@ -70,7 +70,9 @@ def data_of(state):
 
 def flat(network, gradient=False):
     parameters = dict(network.named_parameters())
-    return torch.cat([(parameters[name].grad if gradient else parameters[name]).flatten() for name in shapes()]).detach()
+    return torch.cat(
+        [(parameters[name].grad if gradient else parameters[name]).flatten() for name in shapes()]
+    ).detach()
 
 
 def differentiate(network, state):
@@ -336,7 +338,9 @@ def test_the_table_says_the_numbers(show):
     figure = show()
     press(figure, "Step", 2)
     rows = dict(
-        figure.evaluate("(f) => [...f.querySelectorAll('tbody tr')].map((r) => [...r.children].map((c) => c.textContent))")
+        figure.evaluate(
+            "(f) => [...f.querySelectorAll('tbody tr')].map((r) => [...r.children].map((c) => c.textContent))"
+        )
     )
     state = state_of(figure)
     assert number(rows["loss"]) == pytest.approx(state["loss"], rel=1e-5)

@@ -172,12 +172,12 @@ def regions(
 
 
 def coming_to_rest(
-    score: Callable[[Tensor, int], Tensor], points: Tensor, labels: Tensor, *, steps: Sequence[int]
+    score: Callable[..., Tensor], points: Tensor, labels: Tensor, *, steps: Sequence[int]
 ) -> tuple[Figure, list[float]]:
     """What an implicit classifier of the plane answers when it is stopped after so many steps, four panels; the last is at rest.
 
     Args:
-        score: maps places `(count, 2)` and a number of steps to numbers `(count,)`, positive where the class is 1.
+        score: maps places `(count, 2)` and `steps`, a number, to numbers `(count,)`, positive where the class is 1.
         points: `(count, 2)`.
         labels: `(count,)`, 0 or 1.
         steps: four numbers of steps.
