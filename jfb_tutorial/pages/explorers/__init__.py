@@ -2,7 +2,8 @@
 
 An explorer is an object whose HTML carries its own small script, so the same cell output works wherever it is shown. Its
 drawing is decoration to a screen reader; what it shows is also said in a sentence that follows every change, and listed in
-a table. `core.js` has what all explorers share, `core.css` their look; one more script of the explorer's name draws it.
+a table. `core.js` has what all explorers share, `core.css` their look; one more script of the explorer's name draws it, and
+where that has much to compute, the mathematics is a script of its own.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..._checks import check_flag, check_integer, check_positive
+from ..._checks import check_choice, check_flag, check_integer, check_positive
 from ...network import ImplicitNetwork
 from ._program import Numbers, program
 
-__all__ = ["Explorer", "cobweb", "contraction", "descent", "equilibrium", "phantom", "walk"]
+__all__ = ["Explorer", "cobweb", "contraction", "descent", "equilibrium", "phantom", "playground", "walk"]
 
 
 _ALIVE = "The figure answers to the hand where its script runs: on the web page, or after this cell has run."
@@ -38,27 +39,32 @@ class Explorer:
         label: the accessible name of the figure; also its caption.
         words: what it shows, for a reader whose page runs no script.
         parameters: where it starts, handed to the script as JSON.
+        parts: more files of this folder that it needs, scripts (which come before its own) and styles.
     """
 
     name: str
     label: str
     words: str
     parameters: Mapping[str, object]
+    parts: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"{self.label}\n{self.words}"
 
     def _repr_html_(self) -> str:
         parameters = escape(json.dumps(dict(self.parameters)), quote=True)
+        styles = "\n".join(map(_read, ["core.css", *(part for part in self.parts if part.endswith(".css"))]))
+        own = [*(part for part in self.parts if part.endswith(".js")), f"{self.name}.js"]
+        scripts = "\n".join(map(_read, ["core.js", *own]))
         return (
-            f"<style>{_read('core.css')}</style>"
+            f"<style>{styles}</style>"
             f'<figure class="jfb-explorer" data-explorer="{self.name}" data-parameters="{parameters}" '
             f'role="group" aria-label="{escape(self.label, quote=True)}">'
             f'<div class="jfb-stage"></div><div class="jfb-controls"></div>'
             f'<p class="jfb-words" role="status">{escape(self.words)}</p><div class="jfb-more"></div>'
             f"<figcaption>{escape(self.label)}</figcaption></figure>"
             # in a function of its own: several explorers on a page have the same names
-            f'<script>(() => {{\n"use strict";\n{_read("core.js")}\n{_read(self.name + ".js")}\n'
+            f'<script>(() => {{\n"use strict";\n{scripts}\n'
             f'startAll("{self.name}", start);\n}})();</script>'
         )
 
@@ -317,6 +323,71 @@ def walk(
         "a step along −v descends (with M = I), on the other side it climbs. As long as ‖J‖ < 1, g itself lies in the "
         "shaded half. Damping λ below 1 makes the arrows shorter and bends the walk. " + _ALIVE,
         parameters=parameters,
+    )
+
+
+def playground(
+    data: str = "moons",
+    rule: str = "jfb",
+    *,
+    terms: int = 5,
+    damping: float = 0.5,
+    gamma: float = 0.9,
+    hold: bool = True,
+    tol: float = 1e-3,
+    most: int = 50,
+    solver: str = "plain",
+    lr: float = 0.02,
+    seed: int = 0,
+) -> Explorer:
+    """A small implicit classifier that trains in the page: watch its answer form, break it, repair it.
+
+    d is a point of the plane, u has 10 latents, T(u; d) = tanh(W u + U d + b) and S(u) = V u + c, one logit. The logistic loss of
+    all 200 points is made smaller by Adam, in float64, with the gradient of the chosen rule. The exact one is computed beside it.
+
+    Args:
+        data: "moons", "circles" or "spirals".
+        rule: the gradient at the beginning: "exact", "jfb", "neumann" (`NeumannSeries(terms)`), "npg" (`NeumannSeries(terms, damping)`),
+            "upg" (`UnrolledPhantom(terms, damping)`) or "unrolled" (`Unrolled(terms)`).
+        terms: its terms or steps, in [1, 30].
+        damping: λ of the phantom gradients, in [0.05, 1].
+        gamma: the norm that W starts with, in [0.5, 3].
+        hold: scale W back to this norm after each training step that made it larger.
+        tol: tolerance of the solver, on ‖T(u) − u‖ of each point, in [1e-6, 1].
+        most: most steps of the solver, in [1, 100].
+        solver: "plain" or "anderson", with the package's settings.
+        lr: Adam's learning rate, in [1e-3, 1e-1].
+        seed: of the first weights, in [0, 1,000,000].
+
+    Raises:
+        TypeError, ValueError: an argument is none of these.
+    """
+    chosen = {
+        "data": check_choice("data", data, ("moons", "circles", "spirals")),
+        "rule": check_choice("rule", rule, ("exact", "jfb", "neumann", "npg", "upg", "unrolled")),
+        "solver": check_choice("solver", solver, ("plain", "anderson")),
+        "hold": check_flag("hold", hold),
+    }
+    numbers = {
+        "terms": check_integer("terms", terms, 1, "the slider goes from 1 to 30"),
+        "damping": float(damping),
+        "gamma": float(gamma),
+        "tol": float(tol),
+        "most": check_integer("most", most, 1, "the slider goes from 1 to 100"),
+        "lr": float(lr),
+        "seed": check_integer("seed", seed, 0, "0 is the default"),
+    }
+    ranges = {"terms": (1, 30), "damping": (0.05, 1), "gamma": (0.5, 3), "tol": (1e-6, 1), "most": (1, 100)}
+    _check_ranges(numbers, ranges | {"lr": (1e-3, 1e-1), "seed": (0, 1_000_000)})
+    return Explorer(
+        "playground",
+        label="Playground: train an implicit network, break it, repair it",
+        words="A small implicit network learns to tell two classes of points in the plane apart, and trains in this page. A picture "
+        "shows which class it would name at every place, if it were read after none, one, two, … steps of its iteration or once that "
+        "has settled; beside it stand the loss, the steps that the iteration takes, the largest norm and spectral radius of the "
+        "Jacobian, and the cosine between the gradient of the chosen rule and the exact one. " + _ALIVE,
+        parameters={**chosen, **numbers},
+        parts=("playground.css", "classifier.js"),
     )
 
 
