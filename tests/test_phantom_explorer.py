@@ -18,11 +18,15 @@ FEWEST = "fewest products with the sharp condition"
 
 @pytest.fixture
 def show(show_explorers):
-    """Opens a page with explorers; returns the first figure."""
+    """Opens a page with explorers, each with what it keeps behind "More"; returns the first figure."""
 
-    def show(*settings, dark=False, width=1280, touch=False, **parameters):
+    def show(*settings, dark=False, width=1280, touch=False, more=True, **parameters):
         figures = [explorers.phantom(**setting) for setting in settings or [parameters]]
-        return show_explorers(*figures, dark=dark, width=width, touch=touch)
+        figure = show_explorers(*figures, dark=dark, width=width, touch=touch)
+        if more:
+            for summary in figure.page.get_by_text("More: the conditions").all():
+                summary.click()
+        return figure
 
     return show
 
@@ -34,7 +38,8 @@ def cell(figure):
 READ = r"""(figure) => {
   const circles = (name) => [...figure.querySelectorAll(`.jfb-${name} circle`)].map((circle) => ({
     at: ["cx", "cy"].map((key) => Number(circle.getAttribute(key))),
-    fill: circle.getAttribute("fill"), shown: circle.getAttribute("visibility") !== "hidden" }));
+    fill: circle.getAttribute("fill"), stroke: circle.getAttribute("stroke"),
+    shown: getComputedStyle(circle).visibility !== "hidden" }));
   const rows = [...figure.querySelectorAll("tbody tr")].map((row) => [...row.children].map((cell) => cell.textContent));
   return JSON.stringify({
     rows, signs: circles("signs"), mu: circles("mu").map(({ at }) => at), beta: circles("beta").map(({ at }) => at),
@@ -194,6 +199,28 @@ def test_the_default(show):
         "✗ Sharp condition fails: ‖B⁵‖ = 0.758 > 2√κ/(1+κ) = 0.575.",
         "Best of the 20 λ for k = 5: λ = 0.85, with the cosine 0.981.",
     ]
+
+
+def test_a_first_reader_meets_three_sliders_two_lines_and_no_dots(show):
+    figure = show(more=False)
+    seen_by_a_reader = [handle.get_attribute("name") for handle in figure.locator("input").all() if handle.is_visible()]
+    assert seen_by_a_reader == ["k", "damping", "symmetry"]
+    assert words(figure).split("\n") == [
+        "k = 5, λ = 0.50: the cosine is 0.968, for 4 products.",
+        "Best of the 20 λ for k = 5: λ = 0.85, with the cosine 0.981.",
+    ]
+    assert not any(sign["shown"] for sign in seen(figure)["signs"])
+    assert not figure.get_by_text("only the sharp one does").is_visible()
+    summary = figure.get_by_text("More: the conditions")
+    summary.focus()
+    figure.page.keyboard.press("Enter")
+    figure.get_by_text("only the sharp one does").wait_for()
+    assert any(sign["shown"] for sign in seen(figure)["signs"])
+    assert len(words(figure).split("\n")) == 4
+    assert slider(figure, "gamma").is_visible()
+    figure.page.keyboard.press("Enter")
+    slider(figure, "gamma").wait_for(state="hidden")
+    assert len(words(figure).split("\n")) == 2
 
 
 def test_the_numbers_and_the_drawing_agree_with_matrices_at_150_settings_of_the_sliders(show):
@@ -417,8 +444,13 @@ def contrast(one, other):
 
 
 def test_the_ink_stands_out_from_every_colour_of_the_scale(show):
-    assert min(contrast(tint(cosine), (17, 17, 17)) for cosine in np.linspace(0, 1, 201)) > 3
-    figure = show()
+    figure = show(kappa=1, gamma=0.99, symmetry=0.5)
+    state = seen(figure)
+    pens = {"#fff": (255, 255, 255), "#111": (17, 17, 17)}
+    grounds = [np.array(tile["fill"][4:-1].split(", "), dtype=int) for tile in state["tiles"]]
+    assert {sign["stroke"] for sign in state["signs"]} == set(pens)
+    for ground, sign in zip(grounds, state["signs"], strict=True):
+        assert contrast(ground, pens[sign["stroke"]]) > 4
     fills = figure.locator(".jfb-scale rect").evaluate_all("(all) => all.map((node) => node.getAttribute('fill'))")
     fills = np.array([[int(part) for part in re.findall(r"\d+", fill)] for fill in fills])
     assert fills[0] == pytest.approx([192, 74, 0], abs=4)
@@ -435,7 +467,7 @@ def test_the_ink_stands_out_from_every_colour_of_the_scale(show):
 def test_no_serious_accessibility_violation(show, dark, width):
     figure = show(dark=dark, width=width)
     page = figure.page
-    page.evaluate("document.querySelector('details').open = true")
+    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
     assert not grave_violations(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     color = figure.locator(".jfb-beta").evaluate("(node) => getComputedStyle(node).fill")
@@ -463,7 +495,7 @@ def test_it_works_where_a_notebook_inserts_it_twice(inserted_twice):
     figures = inserted_twice(explorers.phantom(k=3, damping=0.9))
     for figure in figures.all():
         assert figure.locator("svg").count() == 3
-        assert figure.get_by_role("slider").count() == 6
+        assert figure.get_by_role("slider").count() == 4  # the map and three; two are behind "More"
     figures.nth(1).locator(".jfb-map").press("ArrowRight")
     assert [cell(figure) for figure in figures.all()] == [(3, 0.9), (4, 0.9)]
     check(seen(figures.nth(0)), **{**DEFAULTS, "k": 3, "damping": 0.9})

@@ -64,7 +64,7 @@ def test_the_mean_of_a_rule_vanishes_at_its_rest_point():
 
 
 def test_a_run_comes_down_and_tells_its_bias():
-    path, mean, bias = phantoms.BiasedSGD().run(1, steps=400, runs=8)
+    path, mean, bias = phantoms.BiasedSGD().run(2, steps=400, runs=8)
     assert len(path) == 400
     assert path[-1] < path[0]
     assert path.min() < mean < path.max()
