@@ -23,7 +23,7 @@ from ..._checks import check_flag, check_integer, check_positive
 from ...network import ImplicitNetwork
 from ._program import Numbers, program
 
-__all__ = ["Explorer", "cobweb", "contraction", "descent", "equilibrium", "phantom"]
+__all__ = ["Explorer", "cobweb", "contraction", "descent", "equilibrium", "phantom", "walk"]
 
 
 _ALIVE = "The figure answers to the hand where its script runs: on the web page, or after this cell has run."
@@ -265,6 +265,57 @@ def phantom(
         "belong to a λ below 1, although here no damping makes ‖Bᵏ‖ smaller. A second drawing shows the eigenvalues of J and how "
         "damping pulls them towards 1. Behind More: dots mark the cells where the paper's condition ‖Bᵏ‖ < 1/κ holds, open "
         "circles those where only the sharp one holds, ‖Bᵏ‖ < 2√κ/(1 + κ). " + _ALIVE,
+        parameters=parameters,
+    )
+
+
+def walk(
+    x: float = 0.4, y: float = 0.5, shear: float = 0.0, terms: int = 1, damping: float = 1.0, angle: float = 20.0
+) -> Explorer:
+    """The walk g, g + gJ, g + gJ + gJ², … to the adjoint w = g (I − J)⁻¹, as arrows of the plane; JFB is the first arrow.
+
+    J = [[x, y + shear], [−y²/(y + shear), x]] has the eigenvalues x ± iy for every shear, and is normal for shear = 0; it is the
+    matrix of `contraction`. g is a row of length 1. With M = I a step along −v descends iff ⟨v, w⟩ > 0. Damped, the walk is
+    v ← (1 − λ)v + λ(g + vJ) from 0.
+
+    Args:
+        x: real part of the eigenvalues of J at the beginning, in [−1.2, 1.2].
+        y: their imaginary part at the beginning, in [0, 1.2].
+        shear: distance from a normal matrix at the beginning, in [0, 4].
+        terms: terms of the sum at the beginning, in [1, 40].
+        damping: λ at the beginning, in [0.05, 1]; 1 is the plain sum.
+        angle: of g at the beginning, in degrees, in [0, 360].
+
+    Raises:
+        TypeError: terms is no integer.
+        ValueError: a parameter is outside its range.
+    """
+    terms = check_integer("terms", terms, 1, "the slider goes from 1 to 40")
+    parameters = {
+        "x": float(x),
+        "y": float(y),
+        "shear": float(shear),
+        "terms": terms,
+        "damping": float(damping),
+        "angle": float(angle),
+    }
+    ranges = {
+        "x": (-1.2, 1.2),
+        "y": (0, 1.2),
+        "shear": (0, 4),
+        "terms": (1, 40),
+        "damping": (0.05, 1),
+        "angle": (0, 360),
+    }
+    _check_ranges(parameters, ranges)
+    return Explorer(
+        "walk",
+        label="Walk explorer: from g, arrow by arrow, to the adjoint w",
+        words="An arrow g arrives from the loss. Laid head to tail after it, the arrows gJ, gJ², … walk to a star, the adjoint "
+        "w = g(I − J)⁻¹, whenever all eigenvalues of J are smaller than 1 in size. JFB stops at the end of the first arrow. A "
+        "line through the origin, at right angles to w, bounds the shaded half of the plane: for an estimate v in that half "
+        "a step along −v descends (with M = I), on the other side it climbs. As long as ‖J‖ < 1, g itself lies in the "
+        "shaded half. Damping λ below 1 makes the arrows shorter and bends the walk. " + _ALIVE,
         parameters=parameters,
     )
 
