@@ -143,7 +143,7 @@ def _drawn(count: int, n: int, p: int, generator: torch.Generator) -> tuple[Tens
     return left, right, torch.rand(count, 1, 1, generator=generator) < 0.5
 
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
