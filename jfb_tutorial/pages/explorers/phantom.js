@@ -140,7 +140,7 @@ function start(root, { k, damping, gamma, symmetry, kappa }) {
   const showDamping = slider(controls, { name: "damping", min: damped(1), max: 1, step: damped(1),
     change: (value) => select(k, value * MOST), text: (value) => `λ = ${value.toFixed(2)}` });
   const showSymmetry = slider(controls, { name: "symmetry", min: 0, max: 1, step: 0.05,
-    change: (value) => change(() => { symmetry = value; }), text: (value) => `symmetry = ${neat(value, 2)}` });
+    change: (value) => change(() => { symmetry = value; }), text: (value) => `symmetry ${neat(value, 2)}` });
   buttons(controls, {
     "JFB": () => select(1, MOST),
     "best λ for this k": () => select(k, best(k, lines).line),
