@@ -268,9 +268,9 @@ def phantom(
         words="A map of 400 phantom gradients, of k = 1 to 20 terms from left to right and damping λ = 0.05 to 1 from bottom to "
         "top; the colour of a cell is the cosine between its phantom gradient and the true one. JFB is the upper left corner, "
         "k = 1 and λ = 1. For k = 1 damping only scales: all λ have the same cosine. With more terms the largest cosine may "
-        "belong to a λ below 1, although here no damping makes ‖Bᵏ‖ smaller. Dots mark the cells where the paper's condition "
-        "‖Bᵏ‖ < 1/κ holds, open circles those where only the sharp one holds, ‖Bᵏ‖ < 2√κ/(1 + κ). A second drawing shows the "
-        "eigenvalues of J and how damping pulls them towards 1. " + _ALIVE,
+        "belong to a λ below 1, although here no damping makes ‖Bᵏ‖ smaller. A second drawing shows the eigenvalues of J and how "
+        "damping pulls them towards 1. Behind More: dots mark the cells where the paper's condition ‖Bᵏ‖ < 1/κ holds, open "
+        "circles those where only the sharp one holds, ‖Bᵏ‖ < 2√κ/(1 + κ). " + _ALIVE,
         parameters=parameters,
     )
 
