@@ -185,7 +185,7 @@ function start(root, given) {
     if (running) {
       // one training step a frame, so that one can watch; where motion is unwelcome, as many as the time allows
       do { train(); running--; } while (running > 0 && calm.matches && performance.now() < until);
-      if (running <= 0) halt();
+      if (running <= 0) { halt(); refresh(); }
       else if (time - told > 200) { told = time; measure(); tell(); }
       if (running && !job && !calm.matches) paint(false);
     } else if (watching && !job && time - moved > 350) {
