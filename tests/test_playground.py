@@ -243,12 +243,16 @@ def test_broken_and_repaired(show):
 
 
 def test_a_loose_tolerance_reads_before_it_settles(show):
-    figure = show(motion="reduce", hold=False)
-    press(figure, "tolerance 1")
+    figure = show(motion="reduce")
+    press(figure, "tolerance 1, let go")
     train(figure, 3)
     state = state_of(figure)
+    assert state["settings"]["tol"] == 1 and not state["settings"]["hold"]
     assert not state["missed"] and max(state["residual"]) > 0.1
-    assert "✗" in words(figure)
+    told = match(r"✗ Where it stops is not where it settles: (\S+)\s% of the points are right there, (\S+)\s%", words(figure))
+    assert float(told.group(1)) == pytest.approx(100 * state["right"]) and float(told.group(2)) < float(told.group(1))
+    press(figure, "Repair")
+    assert "✗" not in words(figure)
 
 
 def test_by_the_keyboard(show):
@@ -342,7 +346,7 @@ def test_the_table_says_the_numbers(show):
     assert number(rows["loss"]) == pytest.approx(state["loss"], rel=1e-5)
     assert number(rows["largest ‖J‖ of the points"]) == pytest.approx(state["norm"], rel=1e-5)
     assert rows["steps of the solver"] == str(state["steps"])
-    assert rows["points right, read after 0 steps"] == "50 %"
+    assert rows["points right, read after 0 steps"] == "50\u00a0%"
 
 
 def test_the_same_in_a_notebook(inserted_twice):
