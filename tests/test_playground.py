@@ -70,7 +70,9 @@ def data_of(state):
 
 def flat(network, gradient=False):
     parameters = dict(network.named_parameters())
-    return torch.cat([(parameters[name].grad if gradient else parameters[name]).flatten() for name in shapes()]).detach()
+    return torch.cat(
+        [(parameters[name].grad if gradient else parameters[name]).flatten() for name in shapes()]
+    ).detach()
 
 
 def differentiate(network, state):
@@ -147,6 +149,7 @@ def test_the_page_computes_what_the_package_does(show, parameters):
     close(state["gradient"], gradient, loose)
     assert state["right"] == pytest.approx(right)
     if parameters["rule"] != "unrolled":
+        assert network.last is not None
         assert state["steps"] == network.last.steps.max()
         assert state["missed"] == (~network.last.converged).sum()
         close(network.last.u, double(state["u"]).reshape(POINTS, N), loose)
@@ -227,7 +230,8 @@ def test_broken_and_repaired(show):
     figure = show(motion="reduce")
     press(figure, "γ = 3, let go")
     state = state_of(figure)
-    assert state["W"] == pytest.approx(3) and state["missed"] > POINTS / 2
+    assert state["W"] == pytest.approx(3)
+    assert state["missed"] > POINTS / 2
     assert match(r"✗ Not settled: after 50 steps \d+ of the 200 points still move", words(figure))
     assert "what is striped has no answer" in words(figure)
     marked = figure.locator("dd.jfb-bad").all_inner_texts()
@@ -237,7 +241,9 @@ def test_broken_and_repaired(show):
     press(figure, "Repair")
     train(figure, 6)
     state = state_of(figure)
-    assert state["W"] <= 0.9 + 1e-12 and not state["missed"] and state["right"] >= 0.97
+    assert state["W"] <= 0.9 + 1e-12
+    assert not state["missed"]
+    assert state["right"] >= 0.97
     assert "✗" not in words(figure)
     assert not figure.locator("dd.jfb-bad").count()
 
@@ -247,10 +253,15 @@ def test_a_loose_tolerance_reads_before_it_settles(show):
     press(figure, "tolerance 1, let go")
     train(figure, 3)
     state = state_of(figure)
-    assert state["settings"]["tol"] == 1 and not state["settings"]["hold"]
-    assert not state["missed"] and max(state["residual"]) > 0.1
-    told = match(r"✗ Where it stops is not where it settles: (\S+)\s% of the points are right there, (\S+)\s%", words(figure))
-    assert float(told.group(1)) == pytest.approx(100 * state["right"]) and float(told.group(2)) < float(told.group(1))
+    assert state["settings"]["tol"] == 1
+    assert not state["settings"]["hold"]
+    assert not state["missed"]
+    assert max(state["residual"]) > 0.1
+    told = match(
+        r"✗ Where it stops is not where it settles: (\S+)\s% of the points are right there, (\S+)\s%", words(figure)
+    )
+    assert float(told.group(1)) == pytest.approx(100 * state["right"])
+    assert float(told.group(2)) < float(told.group(1))
     press(figure, "Repair")
     assert "✗" not in words(figure)
 
@@ -270,7 +281,8 @@ def test_by_the_keyboard(show):
     figure.get_by_label("hold ‖W‖").press("Space")
     assert state_of(figure)["settings"]["hold"] is False
     figure.get_by_label("gradient").select_option("upg")
-    assert slider(figure, "terms").is_visible() and slider(figure, "damping").is_visible()
+    assert slider(figure, "terms").is_visible()
+    assert slider(figure, "damping").is_visible()
     slider(figure, "terms").press("ArrowRight")
     assert state_of(figure)["settings"]["terms"] == 6
     slider(figure, "gamma").press("ArrowLeft")
@@ -323,7 +335,8 @@ def test_by_touch(show):
     assert "After 1 training step" in words(figure)
     # the picture comes first, across the figure
     plane, stage = (figure.locator(name).bounding_box() for name in (".jfb-plane", ".jfb-stage"))
-    assert plane["y"] == pytest.approx(stage["y"], abs=1) and plane["width"] > 0.95 * stage["width"]
+    assert plane["y"] == pytest.approx(stage["y"], abs=1)
+    assert plane["width"] > 0.95 * stage["width"]
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -340,7 +353,9 @@ def test_the_table_says_the_numbers(show):
     figure = show()
     press(figure, "Step", 2)
     rows = dict(
-        figure.evaluate("(f) => [...f.querySelectorAll('tbody tr')].map((r) => [...r.children].map((c) => c.textContent))")
+        figure.evaluate(
+            "(f) => [...f.querySelectorAll('tbody tr')].map((r) => [...r.children].map((c) => c.textContent))"
+        )
     )
     state = state_of(figure)
     assert number(rows["loss"]) == pytest.approx(state["loss"], rel=1e-5)

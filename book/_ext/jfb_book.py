@@ -133,7 +133,7 @@ class ShowExplorer(Directive):
     """An explorer on a page that is no notebook."""
 
     required_arguments = 1
-    option_spec = dict.fromkeys(("d", "y0", "gamma", "tol", "lr"), float) | {  # noqa: RUF012
+    option_spec = dict.fromkeys(("d", "y0", "gamma", "tol", "lr"), float) | {
         "steps": directives.nonnegative_int,
         "data": directives.unchanged,
         "rule": directives.unchanged,
