@@ -6,7 +6,7 @@
                      how long a chapter takes to read and to run; the words are what JupyterLab shows
 {cite-this-book}     the book's BibTeX entry, from CITATION.cff and the project's address
 {explorer} cobweb    an explorer outside a notebook; options d, y0 and steps as in jfb_tutorial.pages.explorers.cobweb;
-                     {explorer} walk has those of explorers.walk
+                     {explorer} walk and {explorer} playground have those of explorers.walk and explorers.playground
 """
 
 import json
@@ -134,8 +134,9 @@ class ShowExplorer(Directive):
 
     required_arguments = 1
     option_spec = {  # noqa: RUF012
-        **dict.fromkeys(("d", "y0", "x", "y", "shear", "damping", "angle"), float),
+        **dict.fromkeys(("d", "y0", "x", "y", "shear", "damping", "angle", "gamma", "tol", "lr"), float),
         **dict.fromkeys(("steps", "terms"), directives.nonnegative_int),
+        **dict.fromkeys(("data", "rule"), directives.unchanged),
     }
 
     def run(self) -> list[nodes.Node]:

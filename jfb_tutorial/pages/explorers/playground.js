@@ -18,7 +18,6 @@ function start(root, given) {
   let framed = false, told = 0, moved = 0;
 
   const left = html("div", { class: "jfb-left" }, stage), side = html("div", { class: "jfb-side" }, stage);
-  stage.after(words); // near the picture, above the dials
   const plane = html("div", { class: "jfb-plane" }, left);
   const canvas = html("canvas", { width: 1, height: 1, role: "img", "aria-label": "decision regions; the sentence and the table "
     + "below say what they show" }, plane);
@@ -60,6 +59,8 @@ function start(root, given) {
   svg("text", { x: 168, y: 124, "text-anchor": "middle" }, chart, "loss by training step");
   const last = svg("text", { x: 296, y: 124, "text-anchor": "end" }, chart);
 
+  side.append(words); // beside the picture, above the dials
+
   // the dials
   const group = (title) => {
     const box = html("fieldset", {}, controls);
@@ -88,7 +89,7 @@ function start(root, given) {
   const breaking = group("Break it, then repair it");
   buttons(breaking, {
     "γ = 3, let go": () => { scaleTo(theta, 3); set({ gamma: 3, hold: false }); },
-    "tolerance 1": () => set({ tol: 1 }),
+    "tolerance 1, let go": () => set({ tol: 1, hold: false }),
     "Repair": () => { Object.assign(settings, REPAIRED); project(); set({}); },
   });
   const showGamma = slider(breaking, { name: "gamma", min: 0.5, max: 3, step: 0.1, text: (value) => `γ = ${say(value)}`,
@@ -185,7 +186,7 @@ function start(root, given) {
     if (running) {
       // one training step a frame, so that one can watch; where motion is unwelcome, as many as the time allows
       do { train(); running--; } while (running > 0 && calm.matches && performance.now() < until);
-      if (running <= 0) halt();
+      if (running <= 0) { halt(); refresh(); }
       else if (time - told > 200) { told = time; measure(); tell(); }
       if (running && !job && !calm.matches) paint(false);
     } else if (watching && !job && time - moved > 350) {
@@ -247,8 +248,8 @@ function start(root, given) {
     gauges["points right"](percent(right));
     gauges["steps of the iteration"](unrolled ? `${settings.terms}, unrolled` : `${found.steps}`, found.missed && !unrolled);
     gauges["residual"](say(residual, 2), found.missed);
-    gauges["‖J‖, largest"](say(norm));
-    gauges["ρ(J), largest"](say(rho));
+    gauges["‖J‖, largest"](say(norm) + (norm > 1 ? " > 1" : ""));
+    gauges["ρ(J), largest"](say(rho) + (rho > 1 ? " > 1" : ""));
     gauges["cosine with exact"](say(numbers.cosine), !(numbers.cosine > 0));
     chartIt();
 
@@ -275,10 +276,11 @@ function start(root, given) {
     if (end.restless) {
       said.push(`${found.missed ? "" : "✗ "}Even after ${FAR} steps ${plural(end.restless, "point")} ${end.restless === 1 ? "is" : "are"} `
         + `not at rest; what is striped has no answer.`);
-    } else if (Math.abs(end.right - right) > 0.015) {
-      said.push(`✗ Where it stops is not where it settles: ${percent(right)} of the points are right there, ${percent(end.right)} at the `
-        + `fixed points.`);
-    } else said.push(`Settled, ${percent(end.right)} of the points are right.`);
+    }
+    if (Math.abs(end.right - right) > 0.015) {
+      said.push(`✗ Where it stops is not where it settles: ${percent(right)} of the points are right there, `
+        + `${percent(end.right)} ${end.restless ? `after ${FAR} steps` : "settled"}.`);
+    } else if (!end.restless) said.push(`Settled, ${percent(end.right)} of the points are right.`);
     said.push(norm < 1 ? `‖J‖ is at most ${say(norm)}, below 1 as the theorems ask.`
       : `‖J‖ reaches ${say(norm)}, and the theorems ask for less than 1` + (numbers.cosine > 0
         ? `; the gradient's cosine with the exact one is ${say(numbers.cosine, 2)}.`
@@ -329,7 +331,7 @@ function start(root, given) {
 }
 
 const plural = (count, thing) => `${count} ${thing}${count === 1 ? "" : "s"}`;
-const percent = (share) => `${Number((100 * share).toFixed(1))} %`;
+const percent = (share) => `${Number((100 * share).toFixed(1))}\u00a0%`;
 
 function choice(parent, name, text, options, change) {
   const id = unique(name), row = html("div", { class: "jfb-row" }, parent);
