@@ -62,11 +62,11 @@ def monotone_layers(count: int, n: int = 4) -> tuple[Tensor, float, float]:
     generator = torch.Generator().manual_seed(7)
     S, K = torch.randn(2, count, n, n, generator=generator)
     S = S + S.mT
-    W = S + (0.7 - torch.linalg.eigvalsh(S)[:, -1])[:, None, None] * torch.eye(n) + 2 * (K - K.mT)
+    W = S + (0.7 - torch.linalg.eigvalsh(S)[:, -1])[:, None, None] * torch.eye(n) + K - K.mT
     x = torch.randn(count, n, 1, generator=generator)
     u = 5 * torch.rand(2, count, n, 1, generator=generator)
     alpha = 0.3 / norm(torch.eye(n) - W)[:, None, None] ** 2
-    for _ in range(20_000):
+    for _ in range(5_000):
         u = torch.relu(u + alpha * (W @ u + x - u))
     return W, (torch.relu(W @ u + x) - u).abs().max().item(), (u[1] - u[0]).abs().max().item()
 
@@ -84,15 +84,15 @@ def images(curves: Tensor, ends: Sequence[int], star: Tensor) -> Figure:
         ends: which two points.
         star: `(2,)`, the fixed point.
     """
-    fig, ax = plt.subplots(figsize=(4.8, 3.7))
-    names, shades = ("the curve", "$T$", "$T∘T$", "$T^3$"), (GREY, BLUE, GREEN, VERMILION)
+    fig, ax = plt.subplots(figsize=(4.8, 5.2))
+    names, shades = ("curve", "$T$", "$T∘T$", "$T^3$"), (GREY, BLUE, GREEN, VERMILION)
     for curve, name, shade, dashes in zip(curves, names, shades, ("-", "--", "-.", "-"), strict=True):
         ax.fill(*curve.T, color=shade, alpha=0.13, linewidth=0)
         ax.plot(*curve.T, color=shade, linestyle=dashes, linewidth=1.6, label=name)
         ax.plot(*curve[list(ends)].T, "o:", color=shade, linewidth=1, markersize=4)
     ax.plot(*star, "*", color="black", markersize=11, label="$u^*$", linestyle="")
     ax.set(aspect="equal", xlabel="first component of $u$", ylabel="second component of $u$")
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1), ncols=5, fontsize=9, columnspacing=1.2, handlelength=1.6)
     return fig
 
 
