@@ -50,14 +50,14 @@ def test_szlenks_map_goes_round_four_points_although_its_radius_is_below_one_the
 
 def test_layers_with_a_one_sided_bound_are_solved():
     W, residual, apart = plane.monotone_layers(20)
-    assert plane.top(W) == pytest.approx(0.7)
+    assert plane.top(W).max() == pytest.approx(0.5)
     assert norm(W).max() > 3
     assert max(residual, apart) < 1e-9
 
 
 def test_layers_converge_at_their_spectral_radius():
     for _, size, radius, rate in plane.rates(torch.full((1, 8), 0.3)):
-        assert rate == pytest.approx(radius, abs=0.02)
+        assert rate == pytest.approx(radius, abs=0.03)
         assert radius <= size <= 0.9
 
 

@@ -52,20 +52,20 @@ def least_descent(J: Tensor, D: Tensor) -> tuple[float, Tensor]:
 
 
 def monotone_layers(count: int, n: int = 4) -> tuple[Tensor, float, float]:
-    """Layers relu(Wu + x) whose sym W has the largest eigenvalue 0.7, of large norms, solved by small steps from two starts each.
+    """Layers relu(Wu + x) whose sym W has the largest eigenvalue ½, of large norms, solved by small steps from two starts each.
 
-    The step u ← relu(u + α(Wu + x − u)) converges for every α < 2m/L², with m = 0.3 and L = ‖I − W‖.
+    The step u ← relu(u + α(Wu + x − u)) converges for every α < 2m/L², with m = ½ and L = ‖I − W‖.
 
     Returns:
         W `(count, n, n)`, the largest residual at the ends, and the largest distance between the two ends of a layer.
     """
     generator = torch.Generator().manual_seed(7)
     S, K = torch.randn(2, count, n, n, generator=generator)
-    S = S + S.mT
-    W = S + (0.7 - torch.linalg.eigvalsh(S)[:, -1])[:, None, None] * torch.eye(n) + K - K.mT
+    S = (S + S.mT) / norm(S + S.mT)[:, None, None]
+    W = S + (0.5 - torch.linalg.eigvalsh(S)[:, -1])[:, None, None] * torch.eye(n) + K - K.mT
     x = torch.randn(count, n, 1, generator=generator)
     u = 5 * torch.rand(2, count, n, 1, generator=generator)
-    alpha = 0.3 / norm(torch.eye(n) - W)[:, None, None] ** 2
+    alpha = 0.5 / norm(torch.eye(n) - W)[:, None, None] ** 2
     for _ in range(5_000):
         u = torch.relu(u + alpha * (W @ u + x - u))
     return W, (torch.relu(W @ u + x) - u).abs().max().item(), (u[1] - u[0]).abs().max().item()
