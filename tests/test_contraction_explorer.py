@@ -53,6 +53,15 @@ def test_each_slider_by_keyboard_changes_the_drawing_and_the_words(show, name):
         assert figure.get_by_role("slider", name=handle.get_attribute("aria-valuetext")).count() == 1
 
 
+def test_the_sliders_and_the_axes_use_the_letters_of_the_matrix(show):
+    figure = show(re=0.6, im=0.3, c=2.0)
+    said = {name: slider(figure, name).get_attribute("aria-valuetext").replace("\xa0", " ") for name in SLIDERS[:3]}
+    assert said == {"re": "real part x = 0.60", "im": "imaginary part y = 0.30", "c": "non-normality c = 2.00"}
+    text = figure.inner_text() + " ".join(figure.locator("svg text").all_text_contents())
+    assert "μ = x ± iy" in text
+    assert "λ" not in text  # which is the phantom gradient's damping in this book
+
+
 @pytest.mark.parametrize(
     "setting",
     [{"re": 0.5, "im": 0.3, "c": 0.2}, {"re": 0.5, "im": 0.0, "c": 4.0}, {"re": -0.9, "im": 0.7, "c": 0.6}],

@@ -260,8 +260,10 @@ def lipschitz_estimate(
 ) -> float:
     """The largest ‖T(u + x) − T(u)‖ / ‖x‖ over random x of length `radius`: a lower bound of the Lipschitz constant.
 
-    With one direction it is the check in the JFB paper's code. In many dimensions a random direction is nearly orthogonal to the
-    one that is stretched most, so the estimate is near ‖J‖_F / √n and far below ‖J‖₂; see `contraction_factor`.
+    With one direction it is a clean version of the check in the JFB paper's code, which takes standard normal noise for x, moves
+    Q(d) by such noise too, averages lengths over the pixels, and compares with γ‖x‖ (`normalisation.Rescaling.stretch` does that).
+    In many dimensions a random direction is nearly orthogonal to the one that is stretched most, so the estimate is near
+    ‖J‖_F / √n and far below ‖J‖₂; see `contraction_factor`.
 
     Args:
         T: maps `(batch, *latent)` to itself.

@@ -105,7 +105,7 @@ def cobweb(d: float = 0.45, y0: float = 0.8, steps: int = 6, *, fold: bool = Fal
 def contraction(re: float = 0.6, im: float = 0.5, c: float = 0.0, steps: int = 20, *, angle: float = 60.0) -> Explorer:
     """The map u ← A u of the plane: drag its eigenvalues and the start, take it away from normal, watch the distance.
 
-    A = [[re, im + c], [−im²/(im + c), re]] has the eigenvalues λ = re ± i im for every c, and is normal for c = 0.
+    A = [[x, b], [−y²/b, x]] with x = re, y = im and b = y + c has the eigenvalues μ = x ± iy for every c, and is normal for c = 0.
 
     Args:
         re: real part of the eigenvalues at the beginning, in [−1.2, 1.2].

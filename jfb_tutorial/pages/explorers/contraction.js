@@ -1,4 +1,4 @@
-// The map u ← A u of the plane, A = [[x, b], [−w, x]] with b = y + c and w = y²/b. Its eigenvalues are x ± i y for every
+// The map u ← A u of the plane, A = [[x, b], [−w, x]] with b = y + c and w = y²/b. Its eigenvalues are μ = x ± iy for every
 // c; for c = 0 it is normal, and the larger c, the farther from it. SAME: numbers closer than this are called equal.
 // WIDE: how far the drawing of the iterates may reach; it takes the least of these with room for path and ellipse.
 const MOST = 40, SAME = 1e-9, WIDE = [1.3, 2.6, 4.6, 6.6], DEGREE = Math.PI / 180;
@@ -7,7 +7,7 @@ function start(root, { re: x, im: y, c, steps, angle }) {
   const stage = root.querySelector(".jfb-stage"), controls = root.querySelector(".jfb-controls");
   const words = root.querySelector(".jfb-words");
   const plane = axes(stage, { x: [-1.3, 1.3], y: [-1.3, 1.3], xticks: [-1, 0, 1], yticks: [-1, 0, 1],
-    xlabel: "Re λ", ylabel: "Im λ", title: "the eigenvalues λ" });
+    xlabel: "x = Re μ", ylabel: "y = Im μ", title: "the eigenvalues μ = x ± iy" });
   const space = axes(stage, { x: [-1, 1], y: [-1, 1], xticks: [0], yticks: [0],
     xlabel: "first component of u", ylabel: "second component of u", title: "the iterates uₖ; dashed: image of the circle" });
   const decades = axes(stage, { x: [0, MOST], y: [-4, 2], xticks: [0, 10, 20, 30, 40],
@@ -37,7 +37,7 @@ function start(root, { re: x, im: y, c, steps, angle }) {
   const fall = drawn(decades, "var(--jfb-red)", { class: "jfb-fall", "stroke-width": 1.4 });
   const joints = svg("g", { fill: "var(--jfb-red)" }, decades.over);
   const ones = [-1, 1].map((one) => [one, label(space, say(one)), label(space, say(one))]);
-  const names = { λ: label(plane, "λ"), ρ: label(plane, "ρ"), u: label(space, "u₀"), γ: label(space, "γ"),
+  const names = { μ: label(plane, "μ"), ρ: label(plane, "ρ"), u: label(space, "u₀"), γ: label(space, "γ"),
     above: label(decades, "γᵏ"), below: label(decades, "ρᵏ") };
 
   const limit = (value, low, high) => Math.min(Math.max(Math.round(value * 100) / 100, low), high);
@@ -49,9 +49,9 @@ function start(root, { re: x, im: y, c, steps, angle }) {
     angle = (Math.round(Math.atan2(q, p) / DEGREE) + 360) % 360;
   }));
   const showX = slider(controls, { name: "re", min: -1.2, max: 1.2, step: 0.01, change: (value) => set(() => setX(value)),
-    text: (value) => `Re λ = ${fixed(value)}` });
+    text: (value) => `real part x\u00a0=\u00a0${fixed(value)}` });
   const showY = slider(controls, { name: "im", min: 0, max: 1.2, step: 0.01, change: (value) => set(() => setY(value)),
-    text: (value) => `Im λ = ${fixed(value)}` });
+    text: (value) => `imaginary part y\u00a0=\u00a0${fixed(value)}` });
   const showC = slider(controls, { name: "c", min: 0, max: 4, step: 0.05, change: (value) => set(() => { c = value; }),
     text: (value) => `non-normality c\u00a0=\u00a0${fixed(value)}` });
   const showAngle = slider(controls, { name: "start", min: 0, max: 360, step: 1,
@@ -75,7 +75,7 @@ function start(root, { re: x, im: y, c, steps, angle }) {
     placeEigenvalue(x, y);
     const steep = y > Math.abs(x);
     names.ρ(plane.X(x / 2) - (steep ? 14 : 0), plane.Y(y / 2) + (steep ? 5 : 19)).textContent = rho ? "ρ" : "";
-    names.λ(plane.X(x) + (x > 0 ? 16 : -16), plane.Y(y) - 10);
+    names.μ(plane.X(x) + (x > 0 ? 16 : -16), plane.Y(y) - 10);
 
     // the scale must not depend on the steps: a path that is followed stays where it is
     const reach = 1.12 * Math.max(gamma, ...path.map((point) => Math.hypot(...point)).filter((size) => size < 5.5));
