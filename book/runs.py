@@ -75,6 +75,7 @@ def _paper(dataset: str, scale: str, **changes) -> tuple[Experiment, ...]:
                 runs("jfb-appendix-e", **APPENDIX_E, **short),
                 runs("jfb-appendix-e-lr", lr=APPENDIX_E["lr"], **short),
                 runs("jfb-appendix-e-tol", solver=APPENDIX_E["solver"], **short),
+                runs("jfb-criterion", criterion=True),
                 runs("jfb-augmented", keeps=kept("mnist-augmented.safetensors"), **OURS),
             )
             if mnist
@@ -186,6 +187,9 @@ SUITES: dict[str, tuple[Experiment, ...]] = {
             _digits(f"jfb-tol-{tol:g}", THREE, solver=FixedPointIteration(tol=tol, relative=True))
             for tol in (0.5, 0.1, 0.01)
         ),
+        # what chapter 12 is about, followed through training
+        _digits("jfb-criterion", THREE, criterion=True, probe=10),
+        _digits("jfb-criterion-gamma-3", THREE, criterion=True, probe=10, gamma=3.0),
         # another solver: the paper's open direction
         _digits("jfb-anderson", solver=Anderson(tol=1e-3, max_steps=50)),
     ),

@@ -100,16 +100,21 @@ class Comparison:
     def _repr_html_(self) -> str:
         head, *body = self._cells()
         rows = "".join(
-            f'<tr><th scope="row">{html.escape(row[0])}</th>'
+            # a rule's name may wrap, but not within "λ = 0.5"
+            f'<tr><th scope="row">{html.escape(row[0]).replace(" = ", "&nbsp;=&nbsp;")}</th>'
             + "".join(f"<td>{cell}</td>" for cell in row[1:])
             + "</tr>"
             for row in body
         )
-        titles = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+        # the longest heading may break, so that six columns fit a page between its sidebars, and nearly a phone
+        titles = "".join(f'<th scope="col">{cell.replace("evaluations", "evalu&shy;ations")}</th>' for cell in head)
         return (
-            "<style>.jfb-bench{border-collapse:collapse;font-variant-numeric:tabular-nums}.jfb-bench th,.jfb-bench td"
-            "{text-align:right;padding:.15em .5em;border:0;border-bottom:1px solid rgba(128,128,128,.35);background:transparent;"
-            "white-space:nowrap}.jfb-bench th:first-child{text-align:left}.jfb-bench tbody th{font-weight:normal}</style>"
+            "<style>.jfb-bench{border-collapse:collapse;font-size:.9em;font-variant-numeric:tabular-nums}"
+            ".jfb-bench th,.jfb-bench td{text-align:right;padding:.15em .5em;border:0;white-space:nowrap;"
+            "border-bottom:1px solid rgba(128,128,128,.35);background:transparent;vertical-align:bottom}"
+            ".jfb-bench th{white-space:normal;font-weight:normal}.jfb-bench thead th{font-weight:600}"
+            ".jfb-bench th:first-child{text-align:left;padding-left:0}"
+            "@media(max-width:480px){.jfb-bench th,.jfb-bench td{padding:.15em .25em;font-size:.88em}}</style>"
             # tabindex: a table that is wider than the page can be scrolled from the keyboard
             f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="backward rules compared">'
             f'<table class="jfb-bench"><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table></div>'

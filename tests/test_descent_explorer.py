@@ -64,8 +64,14 @@ def expect(angle, turn, gamma, kappa):
     return gradient, p, gradient @ gradient / most
 
 
+def wide(angle, gamma, kappa):
+    """Half the width of the drawing: the ellipse and a tenth."""
+    x, y = abs(unit(angle) * [np.sqrt(kappa), 1])
+    return 1.1 * max(x + gamma * np.sqrt(kappa), y + gamma, 1)
+
+
 def sharp(kappa):
-    """The least of c(z) over all z, by brute force."""
+    """The least of c(w) over all w, by brute force."""
     w = unit(np.linspace(0, 90, 2001))
     Gw = np.diag([kappa, 1.0]) @ w
     return ((w * Gw).sum(0) / np.linalg.norm(Gw, axis=0)).min()
@@ -90,15 +96,15 @@ def check(state, angle, turn, gamma, kappa):
     if np.linalg.norm(p) > 1e-6:
         cosine = -slope / np.linalg.norm(gradient) / np.linalg.norm(p)
         assert number(cells["cosine between −∇ and p"]) == pytest.approx(cosine, rel=1e-4, abs=1e-4)
-    assert number(cells["c(z), the cosine between z and Gz"]) == pytest.approx(every, rel=1e-5)
-    assert number(cells["least c(z) of all z, 2√κ/(1+κ)"]) == pytest.approx(least, rel=1e-5)
+    assert number(cells["c(w), the cosine between w and wG"]) == pytest.approx(every, rel=1e-5)
+    assert number(cells["least c(w) of all w, 2√κ/(1+κ)"]) == pytest.approx(least, rel=1e-5)
     assert number(cells["1/γ"]) == pytest.approx(1 / gamma if gamma else np.inf, rel=1e-5)
 
     pairs = [(kappa, 1 / gamma if gamma else np.inf), (gamma, least), (gamma, every)]
     for line, (a, b) in zip(state["lamps"], pairs, strict=True):
         if abs(a - b) > 1e-4:
             assert line.startswith("✓ yes – " if a < b else "✗ no – ")
-        told = match(r"\((?:γ = )?(\S+) ([<=>]) (?:c\(z\) = )?(\S+)\)$", line)
+        told = match(r"\((?:γ = )?(\S+) ([<=>]) (?:c\(w\) = )?(\S+)\)$", line)
         assert [number(told.group(1)), number(told.group(3))] == pytest.approx([a, b], rel=6e-3)
         if abs(a - b) > 1e-4:
             assert told.group(2) == ("<" if a < b else ">")
@@ -112,7 +118,8 @@ def check(state, angle, turn, gamma, kappa):
         assert state["color"] == ("var(--jfb-green)" if slope < 0 else "var(--jfb-red)")
 
     # the drawing: from pixels back to the plane
-    scale = 2.08 * np.sqrt(kappa) / HALF * np.array([1, -1])
+    room = wide(angle, gamma, kappa)
+    scale = room / HALF * np.array([1, -1])
     tip, at_p = [(place(grip) - CENTRE) * scale for grip in state["grips"]]
     assert tip == pytest.approx(-gradient, abs=1e-9)
     assert at_p == pytest.approx(p, abs=1e-9)
@@ -120,7 +127,7 @@ def check(state, angle, turn, gamma, kappa):
     if gamma:
         ellipse = (corners(state["paths"]["ellipse"]) - CENTRE) * scale
         assert np.linalg.norm((ellipse + gradient) / [np.sqrt(kappa), 1], axis=1) == pytest.approx(gamma, abs=rounding)
-        assert abs(ellipse).max() < 2.08 * np.sqrt(kappa)
+        assert 0.6 * room < max(1.0, abs(ellipse).max()) < room  # it fills the drawing, and stays inside
     edge = (corners(state["paths"]["edge"]) - CENTRE) * scale
     assert edge @ gradient == pytest.approx(0, abs=rounding * np.linalg.norm(gradient))
     if abs(gamma - every) > 1e-4:
@@ -146,7 +153,7 @@ def test_the_default_is_the_counterexample(show):
     assert state["lamps"] == [
         "✗ no – Assumption 3.3: κ < 1/γ (4 > 1.11)",
         "✗ no – sharp: γ < 2√κ/(1+κ) (0.9 > 0.8)",
-        "✗ no – every Jacobian of norm ≤ γ descends for this gradient (γ = 0.9 > c(z) = 0.8)",
+        "✗ no – every Jacobian of norm ≤ γ descends for this gradient (γ = 0.9 > c(w) = 0.8)",
     ]
 
 
@@ -247,7 +254,7 @@ def test_each_grip_by_pointer(show, touch):
         box, frame = hold.bounding_box(), figure.locator("svg").bounding_box()
         assert min(box["width"], box["height"]) >= 24
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        pixel = np.array(CENTRE) + np.array(to) * [1, -1] * HALF / 2.08 / np.sqrt(3)
+        pixel = np.array(CENTRE) + np.array(to) * [1, -1] * HALF / wide(value(figure, "angle"), 0.8, 3)
         ax, ay = np.array([frame["x"], frame["y"]]) + pixel * frame["width"] / STAGE
         if touch:
             session = page.context.new_cdp_session(page)
@@ -299,7 +306,7 @@ def test_the_buttons_find_the_worst(show):
         figure.get_by_role("button", name="worst gradient").click()
         check(seen(figure), np.rad2deg(np.arctan(np.sqrt(kappa))), turn, 0.5, kappa)  # not rounded
         cells = dict(seen(figure)["rows"])
-        assert cells["c(z), the cosine between z and Gz"] == cells["least c(z) of all z, 2√κ/(1+κ)"]
+        assert cells["c(w), the cosine between w and wG"] == cells["least c(w) of all w, 2√κ/(1+κ)"]
 
 
 def test_every_regime_has_its_words(show):

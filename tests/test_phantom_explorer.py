@@ -16,13 +16,24 @@ STAGE, LEFT, TOP, SIDE = 400, 56, 24, 332  # the drawing, the corner and the sid
 FEWEST = "fewest products with the sharp condition"
 
 
+def open_all(page):
+    """Opens all that is folded, and waits for what follows: the event comes later."""
+    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.jfb-signs')].every((signs) => signs.getAttribute('visibility') === 'visible')"
+    )
+
+
 @pytest.fixture
 def show(show_explorers):
-    """Opens a page with explorers; returns the first figure."""
+    """Opens a page with explorers, each with what it keeps behind "More"; returns the first figure."""
 
-    def show(*settings, dark=False, width=1280, touch=False, **parameters):
+    def show(*settings, dark=False, width=1280, touch=False, more=True, **parameters):
         figures = [explorers.phantom(**setting) for setting in settings or [parameters]]
-        return show_explorers(*figures, dark=dark, width=width, touch=touch)
+        figure = show_explorers(*figures, dark=dark, width=width, touch=touch)
+        if more:
+            open_all(figure.page)
+        return figure
 
     return show
 
@@ -34,7 +45,8 @@ def cell(figure):
 READ = r"""(figure) => {
   const circles = (name) => [...figure.querySelectorAll(`.jfb-${name} circle`)].map((circle) => ({
     at: ["cx", "cy"].map((key) => Number(circle.getAttribute(key))),
-    fill: circle.getAttribute("fill"), shown: circle.getAttribute("visibility") !== "hidden" }));
+    fill: circle.getAttribute("fill"), stroke: circle.getAttribute("stroke"),
+    shown: getComputedStyle(circle).visibility !== "hidden" }));
   const rows = [...figure.querySelectorAll("tbody tr")].map((row) => [...row.children].map((cell) => cell.textContent));
   return JSON.stringify({
     rows, signs: circles("signs"), mu: circles("mu").map(({ at }) => at), beta: circles("beta").map(({ at }) => at),
@@ -196,6 +208,27 @@ def test_the_default(show):
     ]
 
 
+def test_a_first_reader_meets_three_sliders_two_lines_and_no_dots(show):
+    figure = show(more=False)
+    seen_by_a_reader = [handle.get_attribute("name") for handle in figure.locator("input").all() if handle.is_visible()]
+    assert seen_by_a_reader == ["k", "damping", "symmetry"]
+    assert words(figure).split("\n") == [
+        "k = 5, λ = 0.50: the cosine is 0.968, for 4 products.",
+        "Best of the 20 λ for k = 5: λ = 0.85, with the cosine 0.981.",
+    ]
+    assert not any(sign["shown"] for sign in seen(figure)["signs"])
+    assert not figure.get_by_text("only the sharp one does").is_visible()
+    figure.get_by_text("More: the conditions").focus()
+    figure.page.keyboard.press("Enter")
+    figure.get_by_text("only the sharp one does").wait_for()  # it comes with the dots
+    assert any(sign["shown"] for sign in seen(figure)["signs"])
+    assert len(words(figure).split("\n")) == 4
+    assert slider(figure, "gamma").is_visible()
+    figure.page.keyboard.press("Enter")
+    figure.get_by_text("only the sharp one does").wait_for(state="hidden")
+    assert len(words(figure).split("\n")) == 2
+
+
 def test_the_numbers_and_the_drawing_agree_with_matrices_at_150_settings_of_the_sliders(show):
     figure = show()
     rng = np.random.default_rng(0)
@@ -326,7 +359,7 @@ def test_the_map_by_mouse(show):
 
 
 def test_the_map_by_touch(show):
-    figure = show(width=360, touch=True)
+    figure = show(width=360, touch=True, more=False)
     page = figure.page
     page.touchscreen.tap(*place(figure, 14, 0.85))
     assert cell(figure) == (14, 0.85)
@@ -417,8 +450,13 @@ def contrast(one, other):
 
 
 def test_the_ink_stands_out_from_every_colour_of_the_scale(show):
-    assert min(contrast(tint(cosine), (17, 17, 17)) for cosine in np.linspace(0, 1, 201)) > 3
-    figure = show()
+    figure = show(gamma=0.7, symmetry=0.5)
+    state = seen(figure)
+    pens = {"#fff": (255, 255, 255), "#111": (17, 17, 17)}
+    grounds = [np.array(tile["fill"][4:-1].split(", "), dtype=int) for tile in state["tiles"]]
+    assert {sign["stroke"] for sign in state["signs"]} == set(pens)
+    for ground, sign in zip(grounds, state["signs"], strict=True):
+        assert contrast(ground, pens[sign["stroke"]]) > 4
     fills = figure.locator(".jfb-scale rect").evaluate_all("(all) => all.map((node) => node.getAttribute('fill'))")
     fills = np.array([[int(part) for part in re.findall(r"\d+", fill)] for fill in fills])
     assert fills[0] == pytest.approx([192, 74, 0], abs=4)
@@ -435,7 +473,6 @@ def test_the_ink_stands_out_from_every_colour_of_the_scale(show):
 def test_no_serious_accessibility_violation(show, dark, width):
     figure = show(dark=dark, width=width)
     page = figure.page
-    page.evaluate("document.querySelector('details').open = true")
     assert not grave_violations(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     color = figure.locator(".jfb-beta").evaluate("(node) => getComputedStyle(node).fill")
@@ -463,7 +500,8 @@ def test_it_works_where_a_notebook_inserts_it_twice(inserted_twice):
     figures = inserted_twice(explorers.phantom(k=3, damping=0.9))
     for figure in figures.all():
         assert figure.locator("svg").count() == 3
-        assert figure.get_by_role("slider").count() == 6
+        assert figure.get_by_role("slider").count() == 4  # the map and three; two are behind "More"
+    open_all(figures.page)
     figures.nth(1).locator(".jfb-map").press("ArrowRight")
     assert [cell(figure) for figure in figures.all()] == [(3, 0.9), (4, 0.9)]
     check(seen(figures.nth(0)), **{**DEFAULTS, "k": 3, "damping": 0.9})

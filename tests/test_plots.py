@@ -6,7 +6,17 @@ import pytest
 import torch
 from conftest import BOOK
 
-from jfb_tutorial.pages.plots import band, gallery, intervals, intervals_in_words, plain_log, roofline
+from jfb_tutorial.pages.plots import (
+    band,
+    coming_to_rest,
+    early_directions,
+    gallery,
+    intervals,
+    intervals_in_words,
+    plain_log,
+    regions,
+    roofline,
+)
 from jfb_tutorial.pages.recorded import Recorded, interval, spread
 from jfb_tutorial.pages.tables import table_of
 from jfb_tutorial.pages.traffic import Traffic
@@ -125,3 +135,29 @@ def test_traffic_counts_what_is_read_and_written_and_no_views():
     with Traffic() as moved:
         torch.nn.functional.conv2d(x, kernel)
     assert moved.convolutions == moved.bytes == 2 * 64 + 4
+
+
+def test_early_directions_are_drawn_beside_the_cosine_that_bounds_their_error():
+    fig = early_directions([0.8, 0.9, 0.95], [0.5, 0.2, 0.1], final=0.97)
+    cosines, errors, bound = fig.axes[0].get_lines()
+    assert list(cosines.get_ydata()) == [0.8, 0.9, 0.95]
+    assert list(errors.get_ydata()) == [0.5, 0.2, 0.1]
+    assert set(bound.get_ydata()) == {0.97}
+    plt.close(fig)
+
+
+def test_regions_are_where_the_score_is_positive(ax):
+    points = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
+    one = regions(ax, lambda places: places[:, 0] - places[:, 1], points, torch.tensor([0, 1]), margin=1.0, cells=5)
+    x, y = torch.linspace(-1, 2, 5), torch.linspace(-1, 3, 5)
+    assert torch.equal(one, x[None, :] > y[:, None])
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[0.0, 0.0]], [[1.0, 2.0]]]
+
+
+def test_the_share_that_has_its_final_colour_comes_to_one():
+    points, labels = torch.tensor([[0.0, 0.0], [1.0, 1.0]]), torch.tensor([0, 1])
+    fig, settled = coming_to_rest(lambda places, steps: places[:, 0] - 1 / steps, points, labels, steps=(1, 2, 4, 500))
+    assert settled == sorted(settled)
+    assert settled[0] < settled[-1] == 1
+    assert [ax.get_title() for ax in fig.axes] == ["1 step", "2 steps", "4 steps", "at rest"]
+    plt.close(fig)

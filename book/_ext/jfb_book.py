@@ -5,7 +5,8 @@
 {chapter-time}`see Run times, chapter 01`
                      how long a chapter takes to read and to run; the words are what JupyterLab shows
 {cite-this-book}     the book's BibTeX entry, from CITATION.cff and the project's address
-{explorer} cobweb    an explorer outside a notebook; options d, y0 and steps as in jfb_tutorial.pages.explorers.cobweb
+{explorer} cobweb    an explorer outside a notebook; options d, y0 and steps as in jfb_tutorial.pages.explorers.cobweb;
+                     {explorer} walk and {explorer} playground have those of explorers.walk and explorers.playground
 """
 
 import json
@@ -132,7 +133,11 @@ class ShowExplorer(Directive):
     """An explorer on a page that is no notebook."""
 
     required_arguments = 1
-    option_spec = {"d": float, "y0": float, "steps": directives.nonnegative_int}  # noqa: RUF012
+    option_spec = {  # noqa: RUF012
+        **dict.fromkeys(("d", "y0", "x", "y", "shear", "damping", "angle", "gamma", "tol", "lr"), float),
+        **dict.fromkeys(("steps", "terms"), directives.nonnegative_int),
+        **dict.fromkeys(("data", "rule"), directives.unchanged),
+    }
 
     def run(self) -> list[nodes.Node]:
         explorer = getattr(explorers, self.arguments[0])(**self.options)

@@ -102,6 +102,8 @@ def excerpt(node: nodes.Element | None) -> list[nodes.Node]:
         return box(node)
     if isinstance(node, nodes.figure):
         return [figure(node)]
+    if isinstance(node, nodes.definition_list):  # an entry of the glossary: the target before it names the list
+        return [node.deepcopy()]
     return first_paragraph(node.children) or ([node.deepcopy()] if isinstance(node, nodes.paragraph) else [])
 
 

@@ -1,9 +1,8 @@
-"""Drawings of what is known, not measured: networks as boxes and arrows, chains of arrows, the paths and the fixed points of y = d + y⁵."""
+"""Drawings of what is known, not measured: networks as boxes and arrows, chains of arrows, the map and the fixed points of y = d + y⁵."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,7 +13,7 @@ from matplotlib.patches import ConnectionStyle, FancyArrowPatch, FancyBboxPatch
 from .. import toy
 from . import figures
 
-__all__ = ["backward_schemes", "cobweb", "explicit_and_implicit", "fold"]
+__all__ = ["backward_schemes", "explicit_and_implicit", "fold", "shares_of_the_derivative", "square_that_keeps"]
 
 
 def backward_schemes() -> Figure:
@@ -61,27 +60,6 @@ def explicit_and_implicit() -> Figure:
     return fig
 
 
-def cobweb(d: float, steps: int = 8) -> Figure:
-    """The path of y ← d + y⁵ from 0 between curve and diagonal, 0 < d < 0.535, with a lens on the fixed point."""
-    y, x = toy.iterate(d, steps), np.linspace(0, 0.8, 300)
-    root = toy.iterate(d, 4000)[-1].item()
-    path = [(0, 0), *((a, b) for pair in pairwise(y.tolist()) for a, b in (pair, pair[1:] * 2))]
-    fig, ax = plt.subplots(figsize=(4.8, 4.4))
-    near = (root - 0.06, root + 0.01)
-    lens = ax.inset_axes((0.56, 0.09, 0.42, 0.42), xlim=near, ylim=near)
-    for axes in (ax, lens):
-        axes.plot(x, d + x**5, figures.BLUE, linestyle="-", label="$d + y^5$")
-        axes.plot(x, x, figures.GREY, linestyle="--", linewidth=1.2, label="diagonal")
-        axes.plot(*zip(*path, strict=True), figures.VERMILION, linestyle="-", linewidth=1.3, label="cobweb from 0")
-        axes.plot(root, root, "o", color=figures.GREEN, label="fixed point")
-    lens.set(xticks=[], yticks=[])
-    lens.spines[:].set_visible(True)
-    ax.indicate_inset_zoom(lens, edgecolor="black")
-    ax.set(xlim=(0, 0.8), ylim=(0, 0.8), aspect="equal", xlabel="$y$", ylabel="$T(y; d)$")
-    ax.legend(loc="upper left")
-    return fig
-
-
 def fold() -> Figure:
     """All fixed points of y = d + y⁵ against d, those that attract and those that repel, and the box of JFB's Lemma F.1."""
     turn, alpha = 5**-0.25, toy.ALPHA
@@ -97,7 +75,7 @@ def fold() -> Figure:
     ax.plot([toy.RADIUS, -toy.RADIUS], [turn, -turn], "o", color=figures.GREEN)
     for x, height, words, color in (
         (-0.47, 0.42, "Lemma F.1", figures.BLUE),
-        (0.1, -0.08, "attracts, slope < 1", figures.BLUE),
+        (-0.16, -0.35, "attracts, slope < 1", figures.BLUE),
         (-0.62, 0.85, "repels, slope > 1", figures.VERMILION),
         (0.0, -0.84, "repels, slope > 1", figures.VERMILION),
         (0.56, 0.62, "fold,\nslope 1", figures.GREEN),
@@ -126,3 +104,44 @@ def _bent_arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], 
     patch = FancyArrowPatch(start, end, connectionstyle=bent, arrowstyle="-|>", mutation_scale=12)
     patch.set(color=color, linewidth=1.8)
     ax.add_patch(patch)
+
+
+def square_that_keeps() -> Figure:
+    """JFB's Lemma F.1 as a picture: over [−α, α] the curves d + y⁵ stay in the square, and two points come closer by half or more."""
+    alpha = toy.ALPHA
+    y = np.linspace(-alpha, alpha, 200)
+    fig, ax = plt.subplots(figsize=(4.8, 4.0))
+    ax.fill_between([-alpha, alpha], -alpha, alpha, color=figures.BLUE, alpha=0.1, linewidth=0)
+    for d, dashes, below in ((0.5, "-", -0.09), (0.0, "-.", 0.03), (-0.5, ":", 0.03)):
+        ax.plot(y, d + y**5, figures.BLUE, linestyle=dashes)
+        ax.text(-0.3, d + below, f"$d = {d:g}$", color=figures.BLUE)
+    ax.plot([-0.7, 0.66], [-0.7, 0.66], figures.GREY, linestyle="--", linewidth=1.2)
+    ax.text(-0.44, -0.37, "diagonal", color=figures.GREY, rotation=43)
+    # two points, below the square, and their images, at its right
+    pair = np.array([0.25, alpha])
+    images = 0.5 + pair**5
+    for x, image in zip(pair, images, strict=True):
+        ax.plot([x, x, 0.68], [-0.72, image, image], figures.VERMILION, linestyle=":", linewidth=1.0)
+    ax.plot(pair, [-0.72, -0.72], figures.VERMILION, linestyle="-", marker="|")
+    ax.plot([0.68, 0.68], images, figures.VERMILION, linestyle="-", marker="_")
+    ax.text(0.16, -0.72, "two points", color=figures.VERMILION, ha="right", va="center")
+    ax.text(0.72, 0.74, "their images:\nhalf as far, or less", color=figures.VERMILION, ha="right")
+    root = toy.solve(0.5).item()
+    ax.plot(root, root, "o", color=figures.GREEN)
+    ticks, names = [-alpha, 0, alpha], [r"$-\alpha$", "0", r"$\alpha$"]
+    ax.set(xticks=ticks, xticklabels=names, yticks=ticks, yticklabels=names)
+    ax.set(xlim=(-0.8, 0.8), ylim=(-0.8, 0.95), xlabel="$y$", ylabel="$T(y; d)$")
+    return fig
+
+
+def shares_of_the_derivative() -> Figure:
+    """How much of dy/dd of y = d + y⁵ a few steps back from the fixed point see, 1 − sᴷ with the slope s, against d."""
+    d = np.linspace(0, toy.RADIUS * (1 - 1e-6), 400)
+    s = 5 * toy.iterate(d, 4000)[-1].numpy() ** 4
+    fig, ax = plt.subplots(figsize=(4.8, 3.2))
+    for steps in (1, 2, 4, 16):
+        ax.plot(d, 1 - s**steps, label=f"{steps} step{'s' if steps > 1 else ''} back")
+    ax.axvline(0.5, color=figures.GREY, linewidth=1.0)
+    ax.set(xlabel="$d$", ylabel="share of the exact derivative", xlim=(0.2, 0.54), ylim=(0, 1.03))
+    ax.legend(loc="lower left")
+    return fig

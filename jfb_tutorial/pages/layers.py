@@ -13,7 +13,7 @@ KINDS = ("gaussian", "orthogonal", "symmetric", "positive")
 
 
 def tanh_layer(
-    kind: str, gamma: float, *, batch: int = 32, n: int = 32, x: Tensor | None = None
+    kind: str, gamma: float, *, batch: int = 32, n: int = 32, x: Tensor | None = None, dtype: torch.dtype | None = None
 ) -> Callable[[Tensor], Tensor]:
     """u ↦ tanh(Wu + x) with ‖W‖₂ = γ, for rows u `(batch, n)`.
 
@@ -24,6 +24,7 @@ def tanh_layer(
         batch: how many inputs are drawn, from tiny to large.
         n: unknowns.
         x: inputs `(batch, n)` to use in their place.
+        dtype: of the matrix and of the inputs that are drawn; PyTorch's default one if not given.
 
     Raises:
         ValueError: `kind` is not one of `KINDS`.
@@ -31,7 +32,7 @@ def tanh_layer(
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     generator = torch.Generator().manual_seed(0)
-    W = torch.randn(n, n, generator=generator)
+    W = torch.randn(n, n, generator=generator, dtype=dtype)
     if kind == "symmetric":
         W = W + W.T
     if kind == "positive":
@@ -40,7 +41,7 @@ def tanh_layer(
         W = torch.linalg.qr(W)[0]
     W = W * (gamma / torch.linalg.matrix_norm(W, 2))
     if x is None:
-        x = torch.randn(batch, n, generator=generator) * torch.logspace(-2, 1, batch)[:, None]
+        x = torch.randn(batch, n, generator=generator, dtype=dtype) * torch.logspace(-2, 1, batch, dtype=dtype)[:, None]
     return lambda u: torch.tanh(u @ W.T + x)
 
 

@@ -1,11 +1,13 @@
-"""What the chapters' plots have in common: a band over seeds, plain numbers on a logarithmic axis, intervals about zero, images, the plane of κ and γ."""
+"""What the chapters' plots have in common: a band over seeds, plain numbers on a logarithmic axis, intervals about zero, images, the plane of κ and γ, regions of a classifier."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,7 +18,18 @@ from torch import Tensor
 from .figures import BLUE, GREEN, GREY, PURPLE, VERMILION
 from .instances import sharp_bound
 
-__all__ = ["band", "descent_plane", "gallery", "intervals", "intervals_in_words", "plain_log", "roofline"]
+__all__ = [
+    "band",
+    "coming_to_rest",
+    "descent_plane",
+    "early_directions",
+    "gallery",
+    "intervals",
+    "intervals_in_words",
+    "plain_log",
+    "regions",
+    "roofline",
+]
 
 
 def band(ax: Axes, x: Iterable[float], rows: ArrayLike, **style) -> Line2D:
@@ -128,3 +141,72 @@ def descent_plane(ax: Axes, largest: float, label: str) -> None:
     ax.fill_between(kappa, 0, 1 / kappa, color=BLUE, alpha=0.25, linewidth=0)
     ax.fill_between(kappa, 1 / kappa, sharp_bound(kappa), color=GREEN, alpha=0.18, linewidth=0)
     ax.set(xlim=(1, largest))
+
+
+def early_directions(cosines: Sequence[float], errors: Sequence[float], final: float) -> Figure:
+    """JFB's direction p at the iterates of a solver, the first at u⁰: is its relative error below the cosine at u*?
+
+    Args:
+        cosines: of p and minus the gradient, at each iterate.
+        errors: of p, relative to p at u*.
+        final: the cosine at u*.
+    """
+    fig, ax = plt.subplots()
+    ax.plot(cosines, "o-", label="cosine of $p$ and $-\\nabla$")
+    ax.plot(errors, "s--", label="relative error of $p$")
+    ax.axhline(final, color=GREY, linestyle=":", label="cosine of $p$ and $-\\nabla$ at $u^*$")
+    ax.set(xlabel="steps of the solver", ylim=(0, 1.05))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(loc="center right")
+    return fig
+
+
+def regions(
+    ax: Axes, score: Callable[[Tensor], Tensor], points: Tensor, labels: Tensor, *, margin: float = 0.6, cells: int = 80
+) -> Tensor:
+    """Where a classifier of two classes says which, and the points that it was asked to tell apart.
+
+    Args:
+        ax: where to draw.
+        score: maps places `(count, 2)` to numbers `(count,)`, positive where the class is 1.
+        points: `(count, 2)`.
+        labels: `(count,)`, 0 or 1.
+        margin: drawn around the points.
+        cells: of the grid, on each side.
+
+    Returns:
+        For each cell of the grid, `(cells, cells)`, whether the class is 1.
+    """
+    low, high = points.amin(0) - margin, points.amax(0) + margin
+    x, y = (torch.linspace(float(a), float(b), cells, dtype=points.dtype) for a, b in zip(low, high, strict=True))
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
+    one = (score(grid) > 0).reshape(cells, cells)
+    ax.contourf(x, y, one, levels=[-0.5, 0.5, 1.5], colors=[BLUE, VERMILION], alpha=0.22)
+    for name, (marker, colour) in enumerate((("o", BLUE), ("^", VERMILION))):
+        chosen = points[labels == name]
+        ax.plot(chosen[:, 0], chosen[:, 1], marker, color=colour, markersize=2.5, linestyle="")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(visible=False)
+    return one
+
+
+def coming_to_rest(
+    score: Callable[..., Tensor], points: Tensor, labels: Tensor, *, steps: Sequence[int]
+) -> tuple[Figure, list[float]]:
+    """What an implicit classifier of the plane answers when it is stopped after so many steps, four panels; the last is at rest.
+
+    Args:
+        score: maps places `(count, 2)` and `steps`, a number, to numbers `(count,)`, positive where the class is 1.
+        points: `(count, 2)`.
+        labels: `(count,)`, 0 or 1.
+        steps: four numbers of steps.
+
+    Returns:
+        The figure, and for each panel the share of it that has its final colour.
+    """
+    fig, axes = plt.subplots(2, 2, figsize=(4.8, 3.9))
+    answers = []
+    for ax, count in zip(axes.flat, steps, strict=True):
+        answers.append(regions(ax, partial(score, steps=count), points, labels))
+        ax.set_title("at rest" if count == steps[-1] else f"{count} step{'s' if count > 1 else ''}")
+    return fig, [(answer == answers[-1]).double().mean().item() for answer in answers]

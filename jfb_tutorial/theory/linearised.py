@@ -53,27 +53,19 @@ class Linearised:
         network = _on_the_cpu(copy.deepcopy(network)).eval()
         d, y = (_on_the_cpu(x) if isinstance(x, Tensor) else x for x in (d, y))
         self._parameters = list(network.parameters())
-        # parameters are told apart by identity: == compares their numbers
-        in_S = _identities(network.S)
-        in_T = _identities(network.Q) | _identities(network.R)
-        if in_S & in_T:
-            raise ValueError("S must not share parameters with Q or R: that breaks Assumption 3.2")
-        self._theta_S = [p for p in self._parameters if id(p) in in_S]
-        self._theta_T = [p for p in self._parameters if id(p) in in_T]
-        if not self._theta_T:
-            raise ValueError("Q and R must have parameters: without any there is no gradient to check")
+        self._theta_S, self._theta_T = partition(network)
         with torch.inference_mode(False), torch.enable_grad():
             for parameter in self._parameters:
                 # frozen ones too: the theorems are about all of θ
                 parameter.requires_grad_()
             self.T = network.operator(d)
-            self.u = _solved(self.T, self.T.zeros())
+            self.u = solved(self.T, self.T.zeros())
             u = self.u.clone().requires_grad_()
             v = self.T(u)
-            _refuse_strangers("Q or R", v, u, self._theta_T, self._theta_S)
+            refuse_strangers("Q or R", v, u, self._theta_T, self._theta_S)
             self.dT, self.M_T = _derivative(v, [u]), _derivative(v, self._theta_T)
             prediction = network.S(self.T.unpack(u))
-            _refuse_strangers("S", prediction, u, self._theta_S, self._theta_T)
+            refuse_strangers("S", prediction, u, self._theta_S, self._theta_T)
             self.dS, self.M_S = _derivative(prediction, [u]), _derivative(prediction, self._theta_S)
             # a leaf of its own, so that ∂ℓ/∂y is had without S
             output = prediction.detach().requires_grad_()
@@ -113,7 +105,21 @@ class Linearised:
         return torch.cat([parts.get(id(p), torch.zeros(p.numel(), dtype=torch.float64)) for p in self._parameters])
 
 
-def _refuse_strangers(name: str, value: Tensor, u: Tensor, own: Sequence[Tensor], others: Sequence[Tensor]) -> None:
+def partition(network: ImplicitNetwork) -> tuple[list[Tensor], list[Tensor]]:
+    """The parameters of S, and those of Q and R; refuses shared ones, and none at all."""
+    # parameters are told apart by identity: == compares their numbers
+    in_S = _identities(network.S)
+    in_T = _identities(network.Q) | _identities(network.R)
+    if in_S & in_T:
+        raise ValueError("S must not share parameters with Q or R: that breaks Assumption 3.2")
+    theta_S = [p for p in network.parameters() if id(p) in in_S]
+    theta_T = [p for p in network.parameters() if id(p) in in_T]
+    if not theta_T:
+        raise ValueError("Q and R must have parameters: without any there is no gradient to check")
+    return theta_S, theta_T
+
+
+def refuse_strangers(name: str, value: Tensor, u: Tensor, own: Sequence[Tensor], others: Sequence[Tensor]) -> None:
     """Refuse parameters that reach `value` through a closure, which `network.parameters()` would miss."""
     known = {id(p) for p in own} | {id(u)}
     for node in graph_nodes(value):
@@ -140,7 +146,7 @@ def _identities(part) -> set[int]:
     return {id(p) for p in part.parameters()} if isinstance(part, nn.Module) else set()
 
 
-def _solved(T: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+def solved(T: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
     """The fixed point to 1e-12, absolute or relative to its size, whichever is larger."""
     tried = []
     for solver in (FixedPointIteration, Anderson):

@@ -13,7 +13,7 @@ from .. import bench
 from .._jacobian import buffers_kept
 from ..gradients import ImplicitDifferentiation
 from ..network import ImplicitNetwork
-from ..theory import contraction_factor, lipschitz_estimate
+from ..theory import contraction_factor, criterion, lipschitz_estimate, spectral_radius
 from .data import Images
 from .evaluation import as_input, evaluate, full_precision
 from .processes import Processes
@@ -51,7 +51,7 @@ def look(
 
 
 def _probe(network: ImplicitNetwork, recipe: Recipe, images: Images) -> dict:
-    """The Lipschitz constant of T at u*, its estimate from one direction, and the rules' cosines; null, and why, without."""
+    """The Lipschitz constant of T at u*, its estimate from one direction, what `criterion` and `compare` ask for; null, and why, without."""
     row: dict = {"gamma": None, "gamma_one_direction": None}
     d = as_input(images.images, network)
     with network.using(solver=recipe.evaluation, mode="eval"), full_precision():
@@ -62,6 +62,8 @@ def _probe(network: ImplicitNetwork, recipe: Recipe, images: Images) -> dict:
             one = lipschitz_estimate(T, u, radius=radius)
             # the tolerance is for a curve to look at; a tight one costs several times as many products
             row = {"gamma": contraction_factor(T, u, tol=1e-2), "gamma_one_direction": one}
+            if recipe.criterion:
+                row |= {"spectral_radius": spectral_radius(T, u, tol=1e-3), "criterion": criterion(network, d).smallest}
             if recipe.compare:
                 rules = bench.compare(network, d, images.labels, F.cross_entropy, reference=REFERENCE).rows
                 row["cosines"] = {bench.name(each.rule): each.cosine for each in rules}

@@ -123,6 +123,9 @@ class Recipe:
     compare: bool = switch(
         False, "after each epoch, the cosines of the book's rules with the exact gradient on the probe"
     )
+    criterion: bool = switch(
+        False, "after each epoch, T's spectral radius and JFB's exact criterion for descent on the probe"
+    )
     watch_test: bool = switch(False, "test after every epoch, in eval and in train mode, as the JFB paper's code does")
     seed: int = count(0, "of weights, orders, augmentation and dropout")
 

@@ -2,7 +2,8 @@
 
 An explorer is an object whose HTML carries its own small script, so the same cell output works wherever it is shown. Its
 drawing is decoration to a screen reader; what it shows is also said in a sentence that follows every change, and listed in
-a table. `core.js` has what all explorers share, `core.css` their look; one more script of the explorer's name draws it.
+a table. `core.js` has what all explorers share, `core.css` their look; one more script of the explorer's name draws it, and
+where that has much to compute, the mathematics is a script of its own.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..._checks import check_flag, check_integer, check_positive
+from ..._checks import check_choice, check_flag, check_integer, check_positive
 from ...network import ImplicitNetwork
 from ._program import Numbers, program
 
-__all__ = ["Explorer", "cobweb", "contraction", "descent", "equilibrium", "phantom"]
+__all__ = ["Explorer", "cobweb", "contraction", "descent", "equilibrium", "phantom", "playground", "walk"]
 
 
 _ALIVE = "The figure answers to the hand where its script runs: on the web page, or after this cell has run."
@@ -38,27 +39,32 @@ class Explorer:
         label: the accessible name of the figure; also its caption.
         words: what it shows, for a reader whose page runs no script.
         parameters: where it starts, handed to the script as JSON.
+        parts: more files of this folder that it needs, scripts (which come before its own) and styles.
     """
 
     name: str
     label: str
     words: str
     parameters: Mapping[str, object]
+    parts: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"{self.label}\n{self.words}"
 
     def _repr_html_(self) -> str:
         parameters = escape(json.dumps(dict(self.parameters)), quote=True)
+        styles = "\n".join(map(_read, ["core.css", *(part for part in self.parts if part.endswith(".css"))]))
+        own = [*(part for part in self.parts if part.endswith(".js")), f"{self.name}.js"]
+        scripts = "\n".join(map(_read, ["core.js", *own]))
         return (
-            f"<style>{_read('core.css')}</style>"
+            f"<style>{styles}</style>"
             f'<figure class="jfb-explorer" data-explorer="{self.name}" data-parameters="{parameters}" '
             f'role="group" aria-label="{escape(self.label, quote=True)}">'
             f'<div class="jfb-stage"></div><div class="jfb-controls"></div>'
             f'<p class="jfb-words" role="status">{escape(self.words)}</p><div class="jfb-more"></div>'
             f"<figcaption>{escape(self.label)}</figcaption></figure>"
             # in a function of its own: several explorers on a page have the same names
-            f'<script>(() => {{\n"use strict";\n{_read("core.js")}\n{_read(self.name + ".js")}\n'
+            f'<script>(() => {{\n"use strict";\n{scripts}\n'
             f'startAll("{self.name}", start);\n}})();</script>'
         )
 
@@ -180,7 +186,7 @@ def equilibrium(network: ImplicitNetwork, images: Tensor, classes: Sequence[str]
 
 
 def descent(
-    # arctan 2, and below arctan ½: z = (1, 2)/√5, J z = 0.9 (2, 1)/√5, and −∇·p = 8/5 − 9/5 < 0 at κ = 4
+    # arctan 2, and below arctan ½: w = (1, 2)/√5, wJ = 0.9 (2, 1)/√5, and −∇·p = 8/5 − 9/5 < 0 at κ = 4
     angle: float = 63.43494882292201,
     turn: float = 26.56505117707799,
     gamma: float = 0.9,
@@ -188,14 +194,14 @@ def descent(
 ) -> Explorer:
     """JFB's direction p for two parameters: turn the gradient and the Jacobian, watch whether p still descends.
 
-    With B = diag(√κ, 1) and a unit vector z, the adjoint, the gradient is ∇ = B z and p = −∇ + B J z. Of the Jacobian J, of norm
-    at most γ, only J z matters; here it has the length γ. Every such J descends at this z iff γ is below the cosine between z and
-    B²z, and at every z iff γ < 2√κ/(1 + κ). The defaults satisfy neither, and p ascends.
+    With B = diag(√κ, 1) and a unit row w, the adjoint, the gradient is ∇ = wB and p = −∇ + wJB. Of the Jacobian J, of norm at
+    most γ, only wJ matters; here it has the length γ. Every such J descends at this w iff γ is below the cosine between w and
+    wB², and at every w iff γ < 2√κ/(1 + κ). The defaults satisfy neither, and p ascends.
 
     Args:
-        angle: of z at the beginning, in degrees, in [0, 360].
-        turn: angle of J z at the beginning, in degrees, in [0, 360].
-        gamma: length of J z at the beginning, in [0, 0.99].
+        angle: of w at the beginning, in degrees, in [0, 360].
+        turn: angle of wJ at the beginning, in degrees, in [0, 360].
+        gamma: length of wJ at the beginning, in [0, 0.99].
         kappa: condition number of B² at the beginning, in [1, 20].
 
     Raises:
@@ -262,10 +268,126 @@ def phantom(
         words="A map of 400 phantom gradients, of k = 1 to 20 terms from left to right and damping λ = 0.05 to 1 from bottom to "
         "top; the colour of a cell is the cosine between its phantom gradient and the true one. JFB is the upper left corner, "
         "k = 1 and λ = 1. For k = 1 damping only scales: all λ have the same cosine. With more terms the largest cosine may "
-        "belong to a λ below 1, although here no damping makes ‖Bᵏ‖ smaller. Dots mark the cells where the paper's condition "
-        "‖Bᵏ‖ < 1/κ holds, open circles those where only the sharp one holds, ‖Bᵏ‖ < 2√κ/(1 + κ). A second drawing shows the "
-        "eigenvalues of J and how damping pulls them towards 1. " + _ALIVE,
+        "belong to a λ below 1, although here no damping makes ‖Bᵏ‖ smaller. A second drawing shows the eigenvalues of J and how "
+        "damping pulls them towards 1. Behind More: dots mark the cells where the paper's condition ‖Bᵏ‖ < 1/κ holds, open "
+        "circles those where only the sharp one holds, ‖Bᵏ‖ < 2√κ/(1 + κ). " + _ALIVE,
         parameters=parameters,
+    )
+
+
+def walk(
+    x: float = 0.4, y: float = 0.5, shear: float = 0.0, terms: int = 1, damping: float = 1.0, angle: float = 20.0
+) -> Explorer:
+    """The walk g, g + gJ, g + gJ + gJ², … to the adjoint w = g (I − J)⁻¹, as arrows of the plane; JFB is the first arrow.
+
+    J = [[x, y + shear], [−y²/(y + shear), x]] has the eigenvalues x ± iy for every shear, and is normal for shear = 0; it is the
+    matrix of `contraction`. g is a row of length 1. With M = I a step along −v descends iff ⟨v, w⟩ > 0. Damped, the walk is
+    v ← (1 − λ)v + λ(g + vJ) from 0.
+
+    Args:
+        x: real part of the eigenvalues of J at the beginning, in [−1.2, 1.2].
+        y: their imaginary part at the beginning, in [0, 1.2].
+        shear: distance from a normal matrix at the beginning, in [0, 4].
+        terms: terms of the sum at the beginning, in [1, 40].
+        damping: λ at the beginning, in [0.05, 1]; 1 is the plain sum.
+        angle: of g at the beginning, in degrees, in [0, 360].
+
+    Raises:
+        TypeError: terms is no integer.
+        ValueError: a parameter is outside its range.
+    """
+    terms = check_integer("terms", terms, 1, "the slider goes from 1 to 40")
+    parameters = {
+        "x": float(x),
+        "y": float(y),
+        "shear": float(shear),
+        "terms": terms,
+        "damping": float(damping),
+        "angle": float(angle),
+    }
+    ranges = {
+        "x": (-1.2, 1.2),
+        "y": (0, 1.2),
+        "shear": (0, 4),
+        "terms": (1, 40),
+        "damping": (0.05, 1),
+        "angle": (0, 360),
+    }
+    _check_ranges(parameters, ranges)
+    return Explorer(
+        "walk",
+        label="Walk explorer: from g, arrow by arrow, to the adjoint w",
+        words="An arrow g arrives from the loss. Laid head to tail after it, the arrows gJ, gJ², … walk to a star, the adjoint "
+        "w = g(I − J)⁻¹, whenever all eigenvalues of J are smaller than 1 in size. JFB stops at the end of the first arrow. A "
+        "line through the origin, at right angles to w, bounds the shaded half of the plane: for an estimate v in that half "
+        "a step along −v descends (with M = I), on the other side it climbs. As long as ‖J‖ < 1, g itself lies in the "
+        "shaded half. Damping λ below 1 makes the arrows shorter and bends the walk. " + _ALIVE,
+        parameters=parameters,
+    )
+
+
+def playground(
+    data: str = "moons",
+    rule: str = "jfb",
+    *,
+    terms: int = 5,
+    damping: float = 0.5,
+    gamma: float = 0.9,
+    hold: bool = True,
+    tol: float = 1e-3,
+    most: int = 50,
+    solver: str = "plain",
+    lr: float = 0.02,
+    seed: int = 0,
+) -> Explorer:
+    """A small implicit classifier that trains in the page: watch its answer form, break it, repair it.
+
+    d is a point of the plane, u has 10 latents, T(u; d) = tanh(W u + U d + b) and S(u) = V u + c, one logit. The logistic loss of
+    all 200 points is made smaller by Adam, in float64, with the gradient of the chosen rule. The exact one is computed beside it.
+
+    Args:
+        data: "moons", "circles" or "spirals".
+        rule: the gradient at the beginning: "exact", "jfb", "neumann" (`NeumannSeries(terms)`), "npg" (`NeumannSeries(terms, damping)`),
+            "upg" (`UnrolledPhantom(terms, damping)`) or "unrolled" (`Unrolled(terms)`).
+        terms: its terms or steps, in [1, 30].
+        damping: λ of the phantom gradients, in [0.05, 1].
+        gamma: the norm that W starts with, in [0.5, 3].
+        hold: scale W back to this norm after each training step that made it larger.
+        tol: tolerance of the solver, on ‖T(u) − u‖ of each point, in [1e-6, 1].
+        most: most steps of the solver, in [1, 100].
+        solver: "plain" or "anderson", with the package's settings.
+        lr: Adam's learning rate, in [1e-3, 1e-1].
+        seed: of the first weights, in [0, 1,000,000].
+
+    Raises:
+        TypeError, ValueError: an argument is none of these.
+    """
+    chosen = {
+        "data": check_choice("data", data, ("moons", "circles", "spirals")),
+        "rule": check_choice("rule", rule, ("exact", "jfb", "neumann", "npg", "upg", "unrolled")),
+        "solver": check_choice("solver", solver, ("plain", "anderson")),
+        "hold": check_flag("hold", hold),
+    }
+    numbers = {
+        "terms": check_integer("terms", terms, 1, "the slider goes from 1 to 30"),
+        "damping": float(damping),
+        "gamma": float(gamma),
+        "tol": float(tol),
+        "most": check_integer("most", most, 1, "the slider goes from 1 to 100"),
+        "lr": float(lr),
+        "seed": check_integer("seed", seed, 0, "0 is the default"),
+    }
+    ranges = {"terms": (1, 30), "damping": (0.05, 1), "gamma": (0.5, 3), "tol": (1e-6, 1), "most": (1, 100)}
+    _check_ranges(numbers, ranges | {"lr": (1e-3, 1e-1), "seed": (0, 1_000_000)})
+    return Explorer(
+        "playground",
+        label="Playground: train an implicit network, break it, repair it",
+        words="A small implicit network learns to tell two classes of points in the plane apart, and trains in this page. A picture "
+        "shows which class it would name at every place, if it were read after none, one, two, … steps of its iteration or once that "
+        "has settled; beside it stand the loss, the steps that the iteration takes, the largest norm and spectral radius of the "
+        "Jacobian, and the cosine between the gradient of the chosen rule and the exact one. " + _ALIVE,
+        parameters={**chosen, **numbers},
+        parts=("playground.css", "classifier.js"),
     )
 
 

@@ -92,6 +92,7 @@ function slider(parent, { name, text, min, max, step, change }) {
     input.value = value;
     label.textContent = text(value);
     input.setAttribute("aria-valuetext", text(value));
+    return row;
   };
 }
 

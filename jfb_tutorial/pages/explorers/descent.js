@@ -1,8 +1,8 @@
 // JFB's direction p in a plane of parameters. B = diag(√κ, 1); the gradient is ∇ = B w for a unit vector w, and
-// p = −∇ + γ B e, where γ e = J z is all that matters of the Jacobian J. SAME: numbers closer than this are called equal.
-// ROOM: half the width of the drawing over √κ; the farthest p, at ∇ = (±√κ, 0), is 1.99 √κ away from 0.
+// p = −∇ + γ B e, where γ e = wJ is all that matters of the Jacobian J. SAME: numbers closer than this are called equal.
+// ROOM: half the width of the drawing over what the ellipse needs.
 // DOT: the radius of a grip's dot, smaller than elsewhere: what lies beyond the line can be narrow.
-const SAME = 1e-9, ROOM = 2.08, DOT = 6.5, DEGREE = Math.PI / 180;
+const SAME = 1e-9, ROOM = 1.1, DOT = 6.5, DEGREE = Math.PI / 180;
 
 function start(root, { angle, turn, gamma, kappa }) {
   const stage = root.querySelector(".jfb-stage"), controls = root.querySelector(".jfb-controls");
@@ -35,7 +35,11 @@ function start(root, { angle, turn, gamma, kappa }) {
   const whole = (degrees) => ((Math.round(degrees) % 360) + 360) % 360;
   const set = (change) => { change(); draw(); };
   const setAngle = (degrees) => set(() => { angle = degrees; }), setTurn = (degrees) => set(() => { turn = degrees; });
-  const wide = () => ROOM * Math.sqrt(kappa);
+  // half the width: the drawing holds the ellipse and no more, so that a narrow one is not drawn small in a wide room
+  const wide = () => {
+    const [x, y] = image(angle).map(Math.abs);
+    return ROOM * Math.max(x + gamma * Math.sqrt(kappa), y + gamma, 1);
+  };
   // where B sends the unit vector of a direction, and the direction that it sends to (x, y)
   const image = (degrees) => {
     const [cosine, sine] = [Math.cos, Math.sin].map((f) => Number(f(degrees * DEGREE).toFixed(15)));
@@ -60,16 +64,16 @@ function start(root, { angle, turn, gamma, kappa }) {
 
   const neat = (value, digits) => (Math.abs(value - value.toFixed(digits)) < SAME ? value.toFixed(digits) : say(value, 4));
   const told = (name, value, digits, unit = "") => `${name} = ${neat(Number(value), digits)}${unit}`;
-  const sayAngle = (value) => told("angle of z", value, 0, "°"), sayTurn = (value) => told("turn of Jz", value, 0, "°");
+  const sayAngle = (value) => told("angle of w", value, 0, "°"), sayTurn = (value) => told("turn of wJ", value, 0, "°");
   const showGamma = slider(controls, { name: "gamma", min: 0, max: 0.99, step: 0.01,
     change: (value) => set(() => { gamma = value; }), text: (value) => told("γ", value, 2) });
   const showKappa = slider(controls, { name: "kappa", min: 1, max: 20, step: 0.1,
     change: (value) => set(() => { kappa = value; }), text: (value) => told("κ", value, 1) });
   const showAngle = slider(controls, { name: "angle", min: 0, max: 360, step: 1, change: setAngle, text: sayAngle });
   const showTurn = slider(controls, { name: "turn", min: 0, max: 360, step: 1, change: setTurn, text: sayTurn });
-  for (const text of controls.querySelectorAll("label")) text.style.flexBasis = "10em";
+  for (const text of controls.querySelectorAll("label")) text.style.flexBasis = "11em";
   words.style.minHeight = "5.5em";
-  // The worst J z points along G z = B ∇.
+  // The worst wJ points along wG = B ∇.
   const worstTurn = () => { const [x, y] = image(angle); return (Math.atan2(y, Math.sqrt(kappa) * x) / DEGREE + 360) % 360; };
   buttons(controls, {
     "worst gradient": () => setAngle(Math.atan(Math.sqrt(kappa)) / DEGREE),
@@ -85,7 +89,7 @@ function start(root, { angle, turn, gamma, kappa }) {
     const gradient = image(angle), reach = image(turn).map((value) => gamma * value);
     const down = gradient.map((value) => -value), p = down.map((value, i) => value + reach[i]);
     const slope = zero(gradient[0] * p[0] + gradient[1] * p[1]), steep = Math.hypot(...gradient);
-    // ⟨w, Gw⟩ = ‖∇‖² and Gw = B∇
+    // ⟨w, wG⟩ = ‖∇‖² and wG = B∇
     const every = steep ** 2 / Math.hypot(Math.sqrt(kappa) * gradient[0], gradient[1]);
     const sharp = (2 * Math.sqrt(kappa)) / (1 + kappa);
 
@@ -131,7 +135,7 @@ function start(root, { angle, turn, gamma, kappa }) {
     const holds = [kappa * gamma < 1 - SAME, gamma < sharp - SAME, gamma < every - SAME];
     lamps[0](holds[0], compare("", kappa, 1 / gamma, holds[0]));
     lamps[1](holds[1], compare("", gamma, sharp, holds[1]));
-    lamps[2](holds[2], compare("γ", gamma, every, holds[2], "c(z)"));
+    lamps[2](holds[2], compare("γ", gamma, every, holds[2], "c(w)"));
     words.textContent = sentence(slope, Math.abs(gamma - every) < SAME, holds);
     const pair = (vector) => `(${vector.map((value) => say(zero(value), 6)).join(", ")})`;
     const length = Math.hypot(...p);
@@ -140,8 +144,8 @@ function start(root, { angle, turn, gamma, kappa }) {
       ["JFB's direction p", pair(p)],
       ["⟨∇, p⟩", say(slope, 6)],
       ["cosine between −∇ and p", length > SAME ? say(zero(-slope / steep / length), 6) : "none, p is 0"],
-      ["c(z), the cosine between z and Gz", say(every, 6)],
-      ["least c(z) of all z, 2√κ/(1+κ)", say(sharp, 6)],
+      ["c(w), the cosine between w and wG", say(every, 6)],
+      ["least c(w) of all w, 2√κ/(1+κ)", say(sharp, 6)],
       ["1/γ", say(1 / gamma, 6)],
     ]);
   }

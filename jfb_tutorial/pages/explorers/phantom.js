@@ -3,7 +3,7 @@
 // β = λμ + 1 − λ. With a diagonal M of κ(MᵀM) = κ and an adjoint w, the true gradient is M w, the phantom one M (w − w Bᵏ).
 // MOST: k goes from 1 to MOST, λ from 1/MOST to 1. SAME: numbers closer than this are called equal. REACH: how far from
 // the selected cell, in pixels of the screen, a finger still grasps it; elsewhere a stroke scrolls the page, a tap selects.
-const BLOCKS = 12, MOST = 20, SAME = 1e-9, REACH = 22, INK = "#111";
+const BLOCKS = 12, MOST = 20, SAME = 1e-9, REACH = 22, INK = "#111", CHALK = "#fff";
 
 // In w Bᵏ a row vector stands before a matrix: (p, q) [[a, −b], [b, a]] = (pa + qb, qa − pb), so the complex number p + iq is
 // multiplied by a − ib. (A column would be multiplied by a + ib.)
@@ -43,13 +43,15 @@ function measure(gamma, symmetry, kappa) {
 }
 
 // The colour of a cosine: from blue at 1 over near white to vermilion at 0 and below, in even steps of the angle. The same in
-// both themes, as is the ink on it, which stands out from all of them.
+// both themes. A dot on it is white where the ground is dark, and black where it is light, and so always in sight.
 const SCALE = [[0, 114, 178], [245, 245, 240], [192, 74, 0]];
+const along = (cosine) => (Math.acos(Math.min(Math.max(cosine, 0), 1)) / Math.PI) * 4;
 function tint(cosine) {
-  const at = (Math.acos(Math.min(Math.max(cosine, 0), 1)) / Math.PI) * 4, [from, to] = at < 1 ? [0, 1] : [1, 2];
+  const at = along(cosine), [from, to] = at < 1 ? [0, 1] : [1, 2];
   const mixed = SCALE[from].map((value, i) => Math.round(value + (SCALE[to][i] - value) * (at - from)));
   return `rgb(${mixed.join(", ")})`;
 }
+const pen = (cosine) => (Math.abs(along(cosine) - 1) > 0.85 ? CHALK : INK);
 
 function start(root, { k, damping, gamma, symmetry, kappa }) {
   let row = Math.round(damping * MOST), note = "", found = null;
@@ -65,7 +67,7 @@ function start(root, { k, damping, gamma, symmetry, kappa }) {
   const wide = map.X(2) - map.X(1), high = map.Y(1) - map.Y(2);
   const corner = (at, line) => ({ x: map.X(at) - wide / 2, y: map.Y(line) - high / 2 });
   const ground = svg("g", { class: "jfb-cells", "shape-rendering": "crispEdges" }, map.root);
-  const signs = svg("g", { class: "jfb-signs", stroke: INK, "stroke-width": 1.4 }, map.root);
+  const signs = svg("g", { class: "jfb-signs", "stroke-width": 1.6, visibility: "hidden" }, map.root);
   const lines = Array.from({ length: MOST }, (_, i) => i + 1);
   const cells = lines.map((line) => lines.map((at) => ({
     tile: svg("rect", { ...corner(at, line), width: wide, height: high }, ground),
@@ -87,14 +89,14 @@ function start(root, { k, damping, gamma, symmetry, kappa }) {
   // The legend stands under the map, as wide as it.
   const legend = svg("svg", { viewBox: "0 0 400 36", "aria-hidden": "true", focusable: "false" }, left);
   const bar = svg("g", { class: "jfb-scale", "shape-rendering": "crispEdges" }, legend), parts = 60;
-  const along = (cosine) => edge.x + edge.width * (1 - Math.acos(cosine) / (Math.PI / 2));
+  const place = (cosine) => edge.x + edge.width * (1 - along(cosine) / 2);
   for (let i = 0; i < parts; i++) {
     const fill = tint(Math.sin(((i + 0.5) / parts) * (Math.PI / 2)));
     svg("rect", { x: edge.x + (i * edge.width) / parts, y: 2, width: edge.width / parts + 0.5, height: 11, fill }, bar);
   }
   for (const [cosine, text] of [[0, "≤ 0"], [0.5, "0.5"], [0.8, "0.8"], [0.95, "0.95"], [1, "1"]]) {
-    svg("path", { class: "jfb-axis", d: `M${along(cosine)},2v13` }, legend);
-    svg("text", { x: along(cosine), y: 32, "text-anchor": "middle" }, legend, text);
+    svg("path", { class: "jfb-axis", d: `M${place(cosine)},2v13` }, legend);
+    svg("text", { x: place(cosine), y: 32, "text-anchor": "middle" }, legend, text);
   }
   const key = (parent, texts) => {
     const line = html("p", { class: "jfb-key", style: "margin: .2em 0 .4em; font-size: .875em; line-height: 1.45" }, parent);
@@ -102,9 +104,10 @@ function start(root, { k, damping, gamma, symmetry, kappa }) {
       html("span", { style: "display: inline-block; margin-right: 1em" }, line, text);
       line.append(" ");
     }
+    return line;
   };
-  key(left, ["● paper's condition holds", "○ only the sharp one does", "▣ selected: click, or use the arrow keys"]);
-  key(right, ["○ eigenvalues μ of J", "● β = λμ + 1 − λ of B", "— from μ towards 1", "┄ radius ‖B‖"]);
+  const dots = key(left, ["● paper's condition holds", "○ only the sharp one does"]);
+  key(right, ["○ eigenvalues of J", "● of B, pulled towards 1", "┄ radius ‖B‖"]);
 
   const over = plane.layer();
   const disc = (radius) => ({ cx: plane.X(0), cy: plane.Y(0), r: radius * (plane.X(1) - plane.X(0)) });
@@ -136,17 +139,23 @@ function start(root, { k, damping, gamma, symmetry, kappa }) {
     text: (value) => `k = ${value}` });
   const showDamping = slider(controls, { name: "damping", min: damped(1), max: 1, step: damped(1),
     change: (value) => select(k, value * MOST), text: (value) => `λ = ${value.toFixed(2)}` });
-  const showGamma = slider(controls, { name: "gamma", min: 0, max: 0.99, step: 0.01,
-    change: (value) => change(() => { gamma = value; }), text: (value) => `γ = ${neat(value, 2)}` });
   const showSymmetry = slider(controls, { name: "symmetry", min: 0, max: 1, step: 0.05,
-    change: (value) => change(() => { symmetry = value; }), text: (value) => `symmetry = ${neat(value, 2)}` });
-  // logarithmic: the slider has log₁₀ κ
-  const showKappa = slider(controls, { name: "kappa", min: 0, max: 2, step: 0.02,
-    change: (value) => change(() => { kappa = Number((10 ** value).toPrecision(3)); }), text: () => `κ = ${say(kappa, 4)}` });
-  const sharp = () => (2 * Math.sqrt(kappa)) / (1 + kappa);
+    change: (value) => change(() => { symmetry = value; }), text: (value) => `symmetry ${neat(value, 2)}` });
   buttons(controls, {
     "JFB": () => select(1, MOST),
     "best λ for this k": () => select(k, best(k, lines).line),
+  });
+  // What a first reading does without: the size and the conditioning, and the conditions on them with their dots.
+  const more = html("details", { class: "jfb-conditions" }, controls);
+  html("summary", {}, more, "More: the conditions, γ and κ");
+  more.addEventListener("toggle", () => draw());
+  const showGamma = slider(more, { name: "gamma", min: 0, max: 0.99, step: 0.01,
+    change: (value) => change(() => { gamma = value; }), text: (value) => `γ = ${neat(value, 2)}` });
+  // logarithmic: the slider has log₁₀ κ
+  const showKappa = slider(more, { name: "kappa", min: 0, max: 2, step: 0.02,
+    change: (value) => change(() => { kappa = Number((10 ** value).toPrecision(3)); }), text: () => `κ = ${say(kappa, 4)}` });
+  const sharp = () => (2 * Math.sqrt(kappa)) / (1 + kappa);
+  buttons(more, {
     "fewest products with the sharp condition": () => {
       for (const at of lines) {
         const rows = lines.filter((line) => found[line - 1][at - 1].norm < sharp() - SAME);
@@ -156,7 +165,7 @@ function start(root, { k, damping, gamma, symmetry, kappa }) {
     },
   });
   words.style.whiteSpace = "pre-line";
-  words.style.minHeight = "6em";
+  words.style.minHeight = "3em";
   const fill = table(root.querySelector(".jfb-more"), "The numbers in a table", ["what", "value"]);
 
   // The row of the largest cosine; of equal ones the one with the least damping.
@@ -172,12 +181,15 @@ function start(root, { k, damping, gamma, symmetry, kappa }) {
       cells.forEach((line, i) => line.forEach(({ tile, sign }, j) => {
         const { cosine, norm } = found[i][j], holds = norm < 1 / kappa - SAME;
         tile.setAttribute("fill", tint(cosine));
-        sign.setAttribute("fill", holds ? INK : "none");
-        sign.setAttribute("visibility", norm < sharp() - SAME ? "visible" : "hidden");
+        sign.setAttribute("fill", holds ? pen(cosine) : "none");
+        sign.setAttribute("stroke", pen(cosine));
+        sign.setAttribute("visibility", norm < sharp() - SAME ? "inherit" : "hidden");
       }));
     }
     const { cosine, norm } = found[row - 1][k - 1], lambda = damped(row), top = best(k, lines);
     frame.setAttribute("transform", `translate(${map.X(k)} ${map.Y(row)})`);
+    signs.setAttribute("visibility", more.open ? "visible" : "hidden");
+    dots.hidden = !more.open;
 
     const mu = spectrum(gamma, symmetry), beta = pulled(mu, lambda);
     const both = (list) => list.flatMap(([a, b]) => [[a, b], [a, -b]]);
@@ -204,7 +216,7 @@ function start(root, { k, damping, gamma, symmetry, kappa }) {
       : top.line === row ? `Of the 20 λ this one is best for k = ${k}.`
         : `Best of the 20 λ for k = ${k}: λ = ${damped(top.line).toFixed(2)}, with the cosine ${close(top.most, cosine)}.`;
     const here = `k = ${k}, λ = ${lambda.toFixed(2)}: the cosine is ${close(cosine, top.most)}, for ${spent}.\n`;
-    words.textContent = note + here + verdicts.join("") + praise;
+    words.textContent = note + here + (more.open ? verdicts.join("") : "") + praise;
     fill([
       ["cosine", six(cosine)],
       ["products, k − 1", k - 1],

@@ -1,0 +1,138 @@
+"""Whether JFB descends for every loss at once: an exact criterion of the size of the output.
+
+With a = ∂ℓ/∂y, one row for each output, b its derivative dS/du and z the adjoint of that, z (I − dT/du) = b:
+
+    gradient = Σ aᵢ (z ∂T/∂θ)ᵢ,   −p = Σ aⱼ (b ∂T/∂θ)ⱼ,   so   ⟨gradient, p⟩ = −aᵀ K a,   Kᵢⱼ = ⟨(z ∂T/∂θ)ᵢ, (b ∂T/∂θ)ⱼ⟩,
+
+and the parameters of S add the same to both. Neither the loss nor the label is part of K.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .._jacobian import products
+from ..gradients import krylov
+from ..network import ImplicitNetwork
+from .linearised import partition, refuse_strangers, solved
+
+__all__ = ["Criterion", "criterion"]
+
+TOLERANCE = 1e-10
+"""Of the adjoints, relative: K is then right to about as much, times the condition of I − dT/du."""
+MAX_STEPS = 20_000
+KERNEL = 1e-14
+"""Eigenvalues of the Gram matrix of the gradients, relative to the largest, below which a loss has no gradient but rounding."""
+COUPLED = 1e-10
+"""Size of K between losses with a gradient and losses without, relative to K, from which on it is more than rounding."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What `criterion` measured.
+
+    Attributes:
+        K: `(m, m)`, m the number of outputs of all samples: ⟨gradient, p⟩ = −aᵀ K a for a loss with ∂ℓ/∂y = a, flat.
+        smallest: the smallest eigenvalue of the symmetric part of K, over its largest, where the gradient is not zero: on the
+            complement of the kernel of a ↦ gradient. (If K couples the two, no complement is safe, and the whole of K counts.)
+    """
+
+    K: Tensor
+    smallest: float
+
+    @property
+    def holds(self) -> bool:
+        """JFB descends for every loss of these samples whose gradient is not zero; where it fails, some loss ascends."""
+        return self.smallest > 0
+
+    def __repr__(self) -> str:
+        word = "JFB descends for every loss" if self.holds else "some loss ascends"
+        return f"Criterion(smallest {self.smallest:.4g}, {len(self.K)} outputs: {word})"
+
+
+def criterion(network: ImplicitNetwork, d: Tensor) -> Criterion:
+    """Whether JFB's direction descends for every loss of these samples, from one adjoint solve for each output.
+
+    Works on a copy of the network in float64 and eval mode, on its device, with the fixed point solved to 1e-12 and the adjoints by
+    GMRES to 1e-10. The samples of a batch count as one loss of all their outputs. Memory is that of outputs × parameters numbers.
+
+    Args:
+        network: its own solver and rule play no part. Frozen parameters count like the others.
+        d: `(batch, …)`, of any batch size.
+
+    Raises:
+        TypeError, ValueError: network is no ImplicitNetwork; d is no batch; S shares parameters with Q or R; Q and R have
+            none; a part uses parameters that the network does not know of.
+        RuntimeError: no fixed point was found to 1e-12, or I − dT/du is singular there.
+    """
+    if not isinstance(network, ImplicitNetwork):
+        raise TypeError(f"network must be an ImplicitNetwork, got {type(network).__name__}")
+    if not isinstance(d, Tensor) or not d.ndim or not len(d):
+        got = f"shape {tuple(d.shape)}" if isinstance(d, Tensor) else type(d).__name__
+        raise ValueError(f"d must be a tensor (batch, …) with at least one sample, got {got}")
+    # a copy, so that the caller's keeps its dtype, its mode and its gradients
+    network = copy.deepcopy(network).double().eval()
+    theta_S, theta_T = partition(network)
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(d.device.type, enabled=False):
+        for parameter in network.parameters():
+            parameter.requires_grad_()
+        T = network.operator(d.double() if d.is_floating_point() else d)
+        u = solved(T, T.zeros()).requires_grad_()
+        v, y = T(u), network.S(T.unpack(u))
+        refuse_strangers("Q or R", v, u, theta_T, theta_S)
+        refuse_strangers("S", y, u, theta_S, theta_T)
+        basis = torch.eye(y.numel(), dtype=y.dtype, device=y.device)
+        b = _rows(y, [u], basis)
+        through_b = _rows(v, theta_T, b)
+        through_z = _rows(v, theta_T, _adjoints(v, u, b))
+        of_S = _rows(y, theta_S, basis)
+    K = through_z @ through_b.T + of_S @ of_S.T
+    return Criterion(K, _smallest(K, through_z @ through_z.T + of_S @ of_S.T))
+
+
+def _adjoints(v: Tensor, u: Tensor, b: Tensor) -> Tensor:
+    """The z with z (I − dT/du) = b, row by row."""
+    _, transposed = products(v, u)
+
+    def wJ(w: Tensor) -> Tensor:
+        return torch.stack([transposed(row.reshape(u.shape)).flatten() for row in w])
+
+    # "gmres" needs no products with J
+    solution = krylov.solve("gmres", b, wJ, wJ, tol=TOLERANCE, max_steps=MAX_STEPS)
+    if not bool(solution.converged.all()):
+        raise RuntimeError(
+            f"the adjoint equation was not solved to {TOLERANCE:.0e} (worst residual {solution.residual.max().item():.1e}); "
+            "is 1 an eigenvalue of dT/du?"
+        )
+    return solution.w
+
+
+def _rows(v: Tensor, inputs: Sequence[Tensor], cotangents: Tensor) -> Tensor:
+    """The products of the rows of `cotangents` with dv/d(inputs), `(rows, inputs)`; 0 where v does not depend on them."""
+    if not inputs or not v.requires_grad:
+        return cotangents.new_zeros(len(cotangents), sum(x.numel() for x in inputs))
+
+    def row(g: Tensor) -> Tensor:
+        parts = torch.autograd.grad(v, inputs, g.reshape(v.shape), retain_graph=True, materialize_grads=True)
+        return torch.cat([part.flatten() for part in parts])
+
+    return torch.stack([row(g) for g in cotangents])
+
+
+def _smallest(K: Tensor, gram: Tensor) -> float:
+    """The smallest eigenvalue of sym K relative to its largest, where the gradient, whose Gram matrix this is, is not zero."""
+    sizes, vectors = torch.linalg.eigh((gram + gram.T) / 2)
+    seen = sizes > KERNEL * len(gram) * sizes[-1]
+    if not bool(seen.any()):
+        return float("nan")  # no loss has a gradient
+    V, kernel = vectors[:, seen], vectors[:, ~seen]
+    # a loss without a gradient may have a direction p all the same, which then turns p of any other loss around
+    if kernel.numel() and torch.linalg.matrix_norm(V.T @ K @ kernel) > COUPLED * torch.linalg.matrix_norm(K):
+        V = vectors
+    eigenvalues = torch.linalg.eigvalsh(V.T @ (K + K.T) @ V / 2)
+    return (eigenvalues[0] / eigenvalues.abs().max()).item()
