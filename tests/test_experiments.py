@@ -252,7 +252,7 @@ def test_every_record_of_the_book_is_of_its_experiment_and_in_the_ledger(site):
         (experiment,) = (
             each for suite in SUITES.values() for each in suite if path.name in [each.file(seed) for seed in each.seeds]
         )
-        assert record["config"] == experiment.recipe.replace(seed=record["seed"]).to_json(), path.name
+        assert record.recipe == experiment.recipe.replace(seed=record["seed"]), path.name
         assert "with changes" not in record["commit"], path.name
         assert path.name.rpartition("-")[0] in page, path.name
     for path in sorted((BOOK / "records" / "failed").glob("*.json")):
@@ -260,7 +260,7 @@ def test_every_record_of_the_book_is_of_its_experiment_and_in_the_ledger(site):
         (experiment,) = (
             each for each in SUITES[failure["config"]["dataset"]] if path.name == each.file(failure["seed"])
         )
-        assert failure["config"] == experiment.recipe.replace(seed=failure["seed"]).to_json(), path.name
+        assert failure.recipe == experiment.recipe.replace(seed=failure["seed"]), path.name
         assert "with changes" not in failure["commit"], path.name
         assert path.name.rpartition("-")[0] in page, path.name
     assert "Every record of this book" in page

@@ -234,7 +234,7 @@ def test_broken_and_repaired(show):
     assert state["missed"] > POINTS / 2
     assert match(r"✗ Not settled: after 50 steps \d+ of the 200 points still move", words(figure))
     assert "what is striped has no answer" in words(figure)
-    marked = figure.locator("dd.jfb-bad").all_inner_texts()
+    marked = figure.locator("b.jfb-bad").all_inner_texts()
     assert "✗ 50" in marked
     train(figure, 1)
     assert state_of(figure)["W"] > 1
@@ -245,7 +245,7 @@ def test_broken_and_repaired(show):
     assert not state["missed"]
     assert state["right"] >= 0.97
     assert "✗" not in words(figure)
-    assert not figure.locator("dd.jfb-bad").count()
+    assert not figure.locator("b.jfb-bad").count()
 
 
 def test_a_loose_tolerance_reads_before_it_settles(show):
@@ -305,7 +305,7 @@ def test_a_run_is_spoken_at_its_end(show):
     press(figure, "Pause")
     assert status.get_attribute("aria-live") is None
     steps = int(match(r"After (\d+) training steps?", words(figure)).group(1))
-    assert figure.locator("dd").first.inner_text() == str(steps) == figure.locator("tbody td").nth(1).text_content()
+    assert figure.locator(".jfb-gauges b").first.inner_text() == str(steps) == figure.locator("tbody td").nth(1).text_content()
     drawn(figure)
 
 

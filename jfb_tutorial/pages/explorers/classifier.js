@@ -7,7 +7,7 @@ const POINTS = 200, RULES = ["exact", "jfb", "neumann", "npg", "upg", "unrolled"
 function generator(seed) {
   let state = seed >>> 0;
   const uniform = () => {
-    state = (state + 0x6d2b79f5) >>> 0;
+    state = (state + 1831565813) >>> 0;
     let t = Math.imul(state ^ (state >>> 15), state | 1);
     t = (t + Math.imul(t ^ (t >>> 7), t | 61)) ^ t;
     return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;

@@ -3,10 +3,8 @@
 // or FAR times. BUDGET: milliseconds of work in one frame. SIZES: pixels of the picture's side, in motion and at rest.
 const END = 21, FAR = 200, STILL = 1e-4, BUDGET = 10, SIZES = [40, 80], HALF = 1.4, BURST = 50;
 const REPAIRED = { gamma: 0.9, hold: true, tol: 1e-3, most: 50, solver: "plain" };
-const NAMES = {
-  exact: "exact: solve for the adjoint", jfb: "JFB: drop the equation", neumann: "Neumann series, k terms",
-  npg: "phantom, Neumann (NPG)", upg: "phantom, unrolled (UPG)", unrolled: "unrolled from zero, k steps",
-};
+const NAMES = { exact: "exact", jfb: "JFB", neumann: "Neumann, k terms", npg: "phantom, NPG", upg: "phantom, UPG",
+  unrolled: "unrolled, k steps" };
 const SPOKEN = { exact: "the exact rule", jfb: "JFB", neumann: "a Neumann series", npg: "the phantom gradient NPG",
   upg: "the phantom gradient UPG", unrolled: "unrolling" };
 
@@ -40,12 +38,12 @@ function start(root, given) {
   });
   run.classList.add("jfb-main");
 
-  const list = html("dl", { class: "jfb-gauges" }, side);
-  const gauges = Object.fromEntries(["training steps", "loss", "points right", "steps of the iteration", "residual", "‖J‖, largest", "ρ(J), largest",
+  const list = html("div", { class: "jfb-gauges" }, side);
+  const gauges = Object.fromEntries(["training steps", "loss", "points right", "iteration steps", "residual", "‖J‖, largest", "ρ(J), largest",
     "cosine with exact"].map((name) => {
     const box = html("div", {}, list);
-    html("dt", {}, box, name);
-    const value = html("dd", {}, box);
+    html("small", {}, box, name);
+    const value = html("b", {}, box);
     return [name, (text, bad) => {
       value.textContent = (bad ? "✗ " : "") + text;
       value.className = bad ? "jfb-bad" : "";
@@ -100,7 +98,7 @@ function start(root, given) {
   hold.addEventListener("change", () => { settings.hold = hold.checked; project(); set({}); });
   const showTol = logarithm(breaking, "tol", -6, 0, 0.5, (value) => `tolerance ${say(value, 2)}`);
   const showMost = slider(breaking, { name: "most", min: 1, max: 100, step: 1, change: (most) => set({ most }),
-    text: (value) => `at most ${plural(value, "step")}` });
+    text: (value) => `most steps ${value}` });
   const showSolver = choice(breaking, "solver", "solver", { plain: "plain iteration", anderson: "Anderson acceleration" },
     (solver) => set({ solver }));
   const fill = table(root.querySelector(".jfb-more"), "The numbers in a table", ["what", "value"]);
@@ -246,7 +244,7 @@ function start(root, given) {
     gauges["training steps"](String(steps));
     gauges["loss"](say(loss), !Number.isFinite(loss));
     gauges["points right"](percent(right));
-    gauges["steps of the iteration"](unrolled ? `${settings.terms}, unrolled` : `${found.steps}`, found.missed && !unrolled);
+    gauges["iteration steps"](unrolled ? `${settings.terms}, unrolled` : `${found.steps}`, found.missed && !unrolled);
     gauges["residual"](say(residual, 2), found.missed);
     gauges["‖J‖, largest"](say(norm) + (norm > 1 ? " > 1" : ""));
     gauges["ρ(J), largest"](say(rho) + (rho > 1 ? " > 1" : ""));
@@ -256,8 +254,11 @@ function start(root, given) {
     showView(view);
     datasets.forEach((button) => button.setAttribute("aria-pressed", button.textContent === settings.data));
     showRule(settings.rule);
-    showTerms(settings.terms).hidden = !["neumann", "npg", "upg", "unrolled"].includes(settings.rule);
-    showDamping(settings.damping).hidden = !["npg", "upg"].includes(settings.rule);
+    showTerms(settings.terms);
+    showDamping(settings.damping);
+    const hide = (name, rules) => { training.querySelector(`[name="${name}"]`).parentNode.hidden = !rules.includes(settings.rule); };
+    hide("terms", ["neumann", "npg", "upg", "unrolled"]);
+    hide("damping", ["npg", "upg"]);
     [showRate, showTol].forEach((show) => show());
     showGamma(settings.gamma);
     hold.checked = settings.hold;
@@ -277,7 +278,7 @@ function start(root, given) {
       said.push(`${found.missed ? "" : "✗ "}Even after ${FAR} steps ${plural(end.restless, "point")} ${end.restless === 1 ? "is" : "are"} `
         + `not at rest; what is striped has no answer.`);
     }
-    if (Math.abs(end.right - right) > 0.015) {
+    if (!found.missed && right - end.right > 0.015) {
       said.push(`✗ Where it stops is not where it settles: ${percent(right)} of the points are right there, `
         + `${percent(end.right)} ${end.restless ? `after ${FAR} steps` : "settled"}.`);
     } else if (!end.restless) said.push(`Settled, ${percent(end.right)} of the points are right.`);
