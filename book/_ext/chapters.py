@@ -59,15 +59,15 @@ def title(path: Path) -> str:
 
 
 def words(path: Path) -> int:
-    """The words of a notebook's prose; solutions, which start folded, are not counted."""
+    """The words of a notebook's prose; what starts folded, solutions and boxes to open, is not counted."""
     prose = "\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "markdown")
     # a directive of MyST opens with three or more backticks or colons
-    prose = re.sub(
+    for folded in (
         r"^(`{3,}|:{3,})\{solution-start\}.*?\{solution-end\}",
-        "",
-        prose,
-        flags=re.MULTILINE | re.DOTALL,
-    )
+        r"^(`{3,}|:{3,})\{[\w-]+\}[^\n]*\n(:[^\n]*\n)*:class:[^\n]*dropdown.*?^\1\s*$",
+        r"^(`{3,}|:{3,})\{dropdown\}.*?^\1\s*$",
+    ):
+        prose = re.sub(folded, "", prose, flags=re.MULTILINE | re.DOTALL)
     return len(prose.split())
 
 
