@@ -13,7 +13,7 @@ import numpy as np
 import scipy.linalg
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from torch import Tensor, nn
 
 from ..network import ImplicitNetwork
@@ -343,6 +343,7 @@ def over_epochs(panels: Mapping[str, np.ndarray]) -> Figure:
         ax.axhline(0 if ax is axes[-1] else 1, color=GREY, linestyle=":", linewidth=1)
         ax.set(ylabel=name)
     axes[-1].set(xlabel="epoch")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     return fig
 
 
