@@ -305,7 +305,11 @@ def test_a_run_is_spoken_at_its_end(show):
     press(figure, "Pause")
     assert status.get_attribute("aria-live") is None
     steps = int(match(r"After (\d+) training steps?", words(figure)).group(1))
-    assert figure.locator(".jfb-gauges b").first.inner_text() == str(steps) == figure.locator("tbody td").nth(1).text_content()
+    assert (
+        figure.locator(".jfb-gauges b").first.inner_text()
+        == str(steps)
+        == figure.locator("tbody td").nth(1).text_content()
+    )
     drawn(figure)
 
 
