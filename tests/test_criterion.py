@@ -179,7 +179,7 @@ def test_criterion_leaves_the_network_alone_and_refuses_what_it_cannot_measure()
     assert all(p.dtype == torch.float32 and p.grad is None for p in network.parameters())
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     with pytest.raises(TypeError, match="network must be an ImplicitNetwork"):
-        theory.criterion(nn.Linear(2, 2), d)
+        theory.criterion(nn.Linear(2, 2), d)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least one sample"):
         theory.criterion(network, d[:0])
     with pytest.raises(RuntimeError, match="no fixed point"):
@@ -235,6 +235,7 @@ def test_the_penalty_is_the_mean_square_of_the_jacobian_and_its_gradient_lowers_
     penalty = theory.jacobian_penalty(lambda u: u @ A.T, u, samples=4000, generator=generator)
     assert penalty.item() == pytest.approx((A.square().sum() / 4).item(), rel=0.02)
     penalty.backward()
+    assert A.grad is not None
     assert torch.allclose(A.grad, A.detach() / 2, atol=0.1)
     assert u.grad is None
     assert theory.jacobian_penalty(torch.ones_like, u).item() == 0

@@ -140,9 +140,9 @@ def test_traffic_counts_what_is_read_and_written_and_no_views():
 def test_early_directions_are_drawn_beside_the_cosine_that_bounds_their_error():
     fig = early_directions([0.8, 0.9, 0.95], [0.5, 0.2, 0.1], final=0.97)
     cosines, errors, bound = fig.axes[0].get_lines()
-    assert list(cosines.get_ydata()) == [0.8, 0.9, 0.95]
-    assert list(errors.get_ydata()) == [0.5, 0.2, 0.1]
-    assert set(bound.get_ydata()) == {0.97}
+    assert np.asarray(cosines.get_ydata()).tolist() == [0.8, 0.9, 0.95]
+    assert np.asarray(errors.get_ydata()).tolist() == [0.5, 0.2, 0.1]
+    assert set(np.asarray(bound.get_ydata()).tolist()) == {0.97}
     plt.close(fig)
 
 

@@ -90,7 +90,7 @@ def check(state, **setting):
 def test_the_sums_and_the_drawing_agree_with_matrices_at_100_settings_of_the_sliders(show):
     figure = show()
     rng = np.random.default_rng(0)
-    settings = [
+    settings: list[dict[str, float]] = [
         {
             "x": int(rng.integers(-120, 121)) / 100,
             "y": int(rng.integers(1, 121)) / 100,
@@ -121,7 +121,7 @@ def test_the_sums_and_the_drawing_agree_with_matrices_at_100_settings_of_the_sli
 
 
 def test_explorers_begin_where_they_are_told_to_many_in_a_page(show):
-    settings = [
+    settings: list[dict[str, float]] = [
         {},
         {"terms": 6},
         {"x": 0.5, "y": 0, "shear": 4, "angle": 100, "terms": 3},
@@ -302,4 +302,4 @@ def test_it_refuses_what_is_no_number_of_terms():
     with pytest.raises(ValueError, match="terms must be at least 1, got 0; the slider goes from 1 to 40"):
         explorers.walk(terms=0)
     with pytest.raises(TypeError, match=r"terms must be an integer, got 2\.5 of type float"):
-        explorers.walk(terms=2.5)
+        explorers.walk(terms=2.5)  # type: ignore[arg-type]

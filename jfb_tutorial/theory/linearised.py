@@ -105,7 +105,7 @@ class Linearised:
         return torch.cat([parts.get(id(p), torch.zeros(p.numel(), dtype=torch.float64)) for p in self._parameters])
 
 
-def partition(network: ImplicitNetwork) -> tuple[list[Tensor], list[Tensor]]:
+def partition(network: ImplicitNetwork) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """The parameters of S, and those of Q and R; refuses shared ones, and none at all."""
     # parameters are told apart by identity: == compares their numbers
     in_S = _identities(network.S)
