@@ -144,6 +144,45 @@ def test_a_loss_without_a_gradient_that_moves_the_weights_spoils_the_others():
     assert theory.descent_check(network, d, torch.tensor([[-1.0, 3.0]]), linear_loss).inner_product > 0
 
 
+def swap(g):
+    return affine([[0.0, 0.9], [0.9, 0.0]], [[g**0.5, 0.0], [0.0, 1.0]])
+
+
+def test_zero_is_no_certificate_and_no_ascent():
+    d = torch.zeros(1, 2, dtype=torch.float64)
+    # Z = (1, 2), and K = −0.8g + 2.2 is 0 at g = 2.75: p is at a right angle to the gradient, and rounding must not decide
+    network = swap(2.75)
+    for scale in (1e-6, 1.0, 1e6):
+        for turn in (-1.0, 1.0):
+            network.S = Fixed(turn * scale * torch.tensor([[-0.8, 1.1]], dtype=torch.float64))
+            result = theory.criterion(network, d)
+            assert result.smallest == 0
+            assert not result.holds
+            assert "no certificate" in repr(result)
+    for g, holds in ((2.74, True), (2.76, False)):
+        network = swap(g)
+        network.S = Fixed(torch.tensor([[-0.8, 1.1]], dtype=torch.float64))
+        assert theory.criterion(network, d).holds is holds
+    # K antisymmetric: p is at a right angle to every gradient
+    result = theory.criterion(affine([[1.0, -1.0], [1.0, 1.0]], torch.eye(2).tolist()), d)
+    assert result.smallest == 0
+    assert not result.holds
+    # a loss without a gradient that is coupled ever so weakly: never a certificate
+    for weak in (1e-3, 1e-6, 1e-9):
+        assert not theory.criterion(affine([[0.0, 0.0], [weak, 0.0]], [[1.0], [0.0]]), d).holds
+
+
+def test_outputs_that_do_not_see_the_latent_have_no_gradient():
+    network, d = swap(1.0), torch.zeros(1, 2, dtype=torch.float64)
+    network.S = Fixed(torch.zeros(3, 2, dtype=torch.float64))
+    nothing = theory.criterion(network, d)
+    assert math.isnan(nothing.smallest)
+    assert not nothing.holds
+    assert "no loss has a gradient" in repr(nothing)
+    network.S = Fixed(torch.tensor([[1.0, 0.0], [0.0, 0.0]], dtype=torch.float64))
+    assert theory.criterion(network, d).holds
+
+
 class Unit(nn.Module):
     """tanh(0.9u + q) with a trained 0.9."""
 

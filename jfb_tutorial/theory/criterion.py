@@ -28,8 +28,9 @@ TOLERANCE = 1e-10
 MAX_STEPS = 20_000
 KERNEL = 1e-14
 """Eigenvalues of the Gram matrix of the gradients, relative to the largest, below which a loss has no gradient but rounding."""
-COUPLED = 1e-10
-"""Size of K between losses with a gradient and losses without, relative to K, from which on it is more than rounding."""
+ROUNDING = TOLERANCE
+"""Eigenvalues of K, and its size between losses with a gradient and losses without, relative to ‖gradients‖ ‖directions‖, below
+which they are taken for zero: K may be far smaller than the two, and then its sign says nothing."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Criterion:
         K: `(m, m)`, m the number of outputs of all samples: ⟨gradient, p⟩ = −aᵀ K a for a loss with ∂ℓ/∂y = a, flat.
         smallest: the smallest eigenvalue of the symmetric part of K, over its largest, where the gradient is not zero: on the
             complement of the kernel of a ↦ gradient. (If K couples the two, no complement is safe, and the whole of K counts.)
+            0 where it is no more than rounding, 1e-10 of the sizes of gradients and directions; NaN where no loss has a gradient.
+            A gradient below 1e-7 of the largest, for a of the same length, counts as none: keep the outputs in like units.
     """
 
     K: Tensor
@@ -47,11 +50,17 @@ class Criterion:
 
     @property
     def holds(self) -> bool:
-        """JFB descends for every loss of these samples whose gradient is not zero; where it fails, some loss ascends."""
+        """JFB descends for every loss of these samples whose gradient is not zero. Where `smallest` is negative some loss ascends;
+        at 0 none is sure to, and nothing is certified."""
         return self.smallest > 0
 
     def __repr__(self) -> str:
-        word = "JFB descends for every loss" if self.holds else "some loss ascends"
+        if self.holds:
+            word = "JFB descends for every loss"
+        elif self.smallest < 0:
+            word = "some loss ascends"
+        else:
+            word = "zero to rounding, no certificate" if self.smallest == 0 else "no loss has a gradient"
         return f"Criterion(smallest {self.smallest:.4g}, {len(self.K)} outputs: {word})"
 
 
@@ -91,8 +100,8 @@ def criterion(network: ImplicitNetwork, d: Tensor) -> Criterion:
         through_b = _rows(v, theta_T, b)
         through_z = _rows(v, theta_T, _adjoints(v, u, b))
         of_S = _rows(y, theta_S, basis)
-    K = through_z @ through_b.T + of_S @ of_S.T
-    return Criterion(K, _smallest(K, through_z @ through_z.T + of_S @ of_S.T))
+    gradients, directions = torch.cat([through_z, of_S], 1), torch.cat([through_b, of_S], 1)
+    return Criterion(gradients @ directions.T, _smallest(gradients, directions))
 
 
 def _adjoints(v: Tensor, u: Tensor, b: Tensor) -> Tensor:
@@ -124,15 +133,19 @@ def _rows(v: Tensor, inputs: Sequence[Tensor], cotangents: Tensor) -> Tensor:
     return torch.stack([row(g) for g in cotangents])
 
 
-def _smallest(K: Tensor, gram: Tensor) -> float:
-    """The smallest eigenvalue of sym K relative to its largest, where the gradient, whose Gram matrix this is, is not zero."""
+def _smallest(gradients: Tensor, directions: Tensor) -> float:
+    """The smallest eigenvalue of sym K relative to its largest, where the gradient is not zero; a row of each for each output."""
+    K, gram = gradients @ directions.T, gradients @ gradients.T
     sizes, vectors = torch.linalg.eigh((gram + gram.T) / 2)
     seen = sizes > KERNEL * len(gram) * sizes[-1]
     if not bool(seen.any()):
         return float("nan")  # no loss has a gradient
     V, kernel = vectors[:, seen], vectors[:, ~seen]
+    rounding = ROUNDING * gradients.norm() * directions.norm()
     # a loss without a gradient may have a direction p all the same, which then turns p of any other loss around
-    if kernel.numel() and torch.linalg.matrix_norm(V.T @ K @ kernel) > COUPLED * torch.linalg.matrix_norm(K):
+    if kernel.numel() and torch.linalg.matrix_norm(V.T @ K @ kernel) > rounding:
         V = vectors
     eigenvalues = torch.linalg.eigvalsh(V.T @ (K + K.T) @ V / 2)
+    if eigenvalues[0].abs() <= rounding:
+        return 0.0
     return (eigenvalues[0] / eigenvalues.abs().max()).item()
