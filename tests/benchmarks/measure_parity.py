@@ -4,7 +4,8 @@
 
 Parts: `lengths` (five seeds on strings of 16 to 512 bits; writes book/records/parity.safetensors too), `tolerances`, `depths`
 (the explicit twin and fixed depths), `deaf` (the input does not enter R), `training` (Jacobian, cosines and criterion through
-training), `dip` (the cosine alone, at more updates of its lowest part) and `rules` (updates and processor time until solved). What the file has of other parts stays. Chapter 13 reads it.
+training), `dip` (the cosine alone, at more updates around its lowest) and `rules` (updates and processor time until solved).
+What the file has of other parts stays. Chapter 13 reads it.
 """
 
 import copy
@@ -68,9 +69,11 @@ def lengths(keep) -> None:
         rows.append({"seed": seed, "loss": losses[-1], "seconds": seconds, "lengths": []})
     # that of seed 0, its weights rounded to 16 bits, is carried by the page
     tensors = {name: tensor.half() for name, tensor in trained(0)[0].state_dict().items()}
-    checkpoints.save(
-        BOOK / "records" / "parity.safetensors", tensors, {"made_by": "tests/benchmarks/measure_parity.py"}
-    )
+    path = BOOK / "records" / "parity.safetensors"
+    there = checkpoints.load(path)[0] if path.exists() else {}
+    # the order of the tensors in a file may change, and with it the file of the same network
+    if tensors.keys() != there.keys() or any(not torch.equal(there[name], tensors[name]) for name in tensors):
+        checkpoints.save(path, tensors, {"made_by": "tests/benchmarks/measure_parity.py"})
     for bits, count in LENGTHS.items():
         for seed in SEEDS:
             rows[seed]["lengths"].append(tried(trained(seed)[0], bits, count))
