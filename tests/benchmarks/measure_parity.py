@@ -12,6 +12,7 @@ import copy
 import json
 import time
 import warnings
+from typing import Any
 
 import torch
 from shared import BOOK, parser, write
@@ -185,7 +186,11 @@ def probe(network, loss: float, update: int) -> dict:
     for i in range(3):
         T, u = network.operator(d[i : i + 1]), found.u[i : i + 1]
         settled = bool(found.converged[i])
-        each = {"settled": settled, "radius": theory.spectral_radius(T, u), "norm": theory.contraction_factor(T, u)}
+        each: dict = {
+            "settled": settled,
+            "radius": theory.spectral_radius(T, u),
+            "norm": theory.contraction_factor(T, u),
+        }
         if settled and i == 0:
             try:
                 each["criterion"] = theory.criterion(network, d[i : i + 1]).smallest
@@ -237,7 +242,7 @@ def dip(keep) -> None:
         parity.train(network, seed, watch=watch)
 
 
-RULES = {
+RULES: dict[str, Any] = {
     "JFB": JFB(),
     "UPG, k = 5": UnrolledPhantom(5, 0.5),
     "every step recorded": Unrolled(24),
