@@ -22,9 +22,10 @@ from torch import Tensor
 
 from ..._checks import check_choice, check_flag, check_integer, check_positive
 from ...network import ImplicitNetwork
+from .. import parity as parity_of_prefixes
 from ._program import Numbers, program
 
-__all__ = ["Explorer", "cobweb", "contraction", "descent", "equilibrium", "phantom", "playground", "walk"]
+__all__ = ["Explorer", "cobweb", "contraction", "descent", "equilibrium", "parity", "phantom", "playground", "walk"]
 
 
 _ALIVE = "The figure answers to the hand where its script runs: on the web page, or after this cell has run."
@@ -219,6 +220,45 @@ def descent(
         "beyond, there are a gradient and a Jacobian for which p does not descend. Assumption 3.3 of the paper, κ < 1/γ, asks "
         "for more than that. " + _ALIVE,
         parameters=parameters,
+    )
+
+
+def parity(network: ImplicitNetwork, bits: str = "0110100110010110" * 4, *, tol: float = 1e-5) -> Explorer:
+    """The network of chapter 13 runs in the page: its answer travels along a string of bits, which the reader types or flips.
+
+    The weights are rounded to 16 bits each, two bytes a parameter, so that the page stays small.
+
+    Args:
+        network: of `pages.parity.network`, trained.
+        bits: the string at the beginning, of 1 to 200 zeros and ones.
+        tol: relative tolerance at which the iteration ends.
+
+    Raises:
+        TypeError, ValueError: bits is no such string, tol is not positive, or the network is not of this form.
+    """
+    tol = check_positive("tol", tol, "1e-5 is the default")
+    if not isinstance(bits, str) or not 1 <= len(bits) <= 200 or set(bits) - {"0", "1"}:
+        raise ValueError(f"bits must be a string of 1 to 200 zeros and ones, got {bits!r}")
+    Q, R, S = cast(Any, network.Q), cast(Any, network.R), cast(Any, network.S)
+    if not isinstance(R, parity_of_prefixes.Step):
+        raise TypeError(f"network must be of pages.parity.network, got an R of type {type(R).__name__}")
+    layers: list[Any] = [Q, R.one, R.two, S]
+    numbers = torch.cat([part.detach().flatten() for layer in layers for part in (layer.weight, layer.bias)]).half()
+    return Explorer(
+        "parity",
+        label="Parity explorer: an answer that travels along a string",
+        words="A trained network runs in this page. It reads a string of bits and says at each bit whether the number of ones up to "
+        "there is odd. The figure shows the bits, the truth, and the answer at each step of the iteration, one line a step: the left "
+        "end is right first, what is wrong moves to the right in bands, and when the last band has left the string, all is right. "
+        + _ALIVE,
+        parameters={
+            "bits": bits,
+            "tol": tol,
+            "network": {
+                "channels": Q.out_channels,
+                "weights": base64.b64encode(numbers.numpy().astype("<f2").tobytes()).decode(),
+            },
+        },
     )
 
 

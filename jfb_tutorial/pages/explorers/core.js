@@ -106,9 +106,11 @@ function buttons(parent, actions) {
 }
 
 // The number of steps: a slider and four buttons. Run adds one after another, or all at once where motion is unwelcome.
-// `get` and `set` reach the number; returned are what shows it and what halts a run.
-function stepper(parent, most, get, set) {
+// `get` and `set` reach the number; returned are what shows it and what halts a run. Where the end may move, `end` is a function;
+// `stride` is how many steps a tick of a run takes.
+function stepper(parent, end, get, set, stride = () => 1) {
   let timer = null;
+  const most = typeof end === "function" ? end : () => end;
   const words = parent.closest(".jfb-explorer").querySelector(".jfb-words");
   const halt = () => {
     clearInterval(timer);
@@ -116,16 +118,20 @@ function stepper(parent, most, get, set) {
     run.textContent = "Run";
     words.removeAttribute("aria-live");
   };
-  const go = (steps) => { halt(); set(Math.min(Math.max(steps, 0), most)); };
-  const show = slider(parent, { name: "steps", min: 0, max: most, step: 1, change: go, text: (value) => `steps = ${value}` });
+  const go = (steps) => { halt(); set(Math.min(Math.max(steps, 0), most())); };
+  const show = slider(parent, { name: "steps", min: 0, max: most(), step: 1, change: go, text: (value) => `steps = ${value}` });
   const [, , run] = buttons(parent, {
     "− Step": () => go(get() - 1),
     "+ Step": () => go(get() + 1),
     "Run": () => {
       if (timer) return halt();
-      if (calm.matches) return go(most);
-      if (get() >= most) set(0);
-      timer = setInterval(() => { if (get() + 1 >= most) halt(); set(get() + 1); }, 160);
+      if (calm.matches) return go(most());
+      if (get() >= most()) set(0);
+      timer = setInterval(() => {
+        const next = Math.min(get() + stride(), most());
+        if (next >= most()) halt();
+        set(next);
+      }, 160);
       run.textContent = "Pause";
       words.setAttribute("aria-live", "off"); // spoken at the end, not at every step
     },
