@@ -253,6 +253,72 @@ def words_without_script(browser, tmp_path):
     return read
 
 
+def pull(page, start: tuple[float, float], end: tuple[float, float], *, touch: bool) -> None:
+    """Press at one place of the page, move to another, and let go; by mouse or by touch."""
+    if touch:
+        session = page.context.new_cdp_session(page)
+        for kind, points in (("touchStart", [start]), ("touchMove", [end]), ("touchEnd", [])):
+            fingers = [{"x": x, "y": y} for x, y in points]
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+        return
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*end, steps=4)
+    page.mouse.up()
+
+
+def grip(figure, which: int) -> tuple[float, float]:
+    """The middle of a handle of an explorer, which is wide enough for a finger."""
+    handle = figure.locator(".jfb-handle").nth(which)
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    assert min(box["width"], box["height"]) >= 24
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def drag(figure, which: int, dx: float, dy: float, *, touch: bool) -> None:
+    """Take a handle and move it by so many pixels."""
+    x, y = grip(figure, which)
+    pull(figure.page, (x, y), (x + dx, y + dy), touch=touch)
+
+
+def at_settings(figure, settings: list, read: str) -> list:
+    """What the JavaScript `read`, a function of the figure, says at each setting of the sliders; all in one round to the page."""
+    return figure.evaluate(
+        """(figure, settings) => settings.map((setting) => {
+          for (const [name, value] of Object.entries(setting)) {
+            const input = figure.querySelector(`input[name="${name}"]`);
+            input.value = value;
+            input.dispatchEvent(new Event("input"));
+          }
+          return (READ)(figure);
+        })""".replace("READ", read),
+        settings,
+    )
+
+
+def ready(figure, timeout: int = 60_000):
+    """The figure, when it has done its computing."""
+    figure.page.wait_for_selector('.jfb-explorer[data-busy="no"]', timeout=timeout)
+    return figure
+
+
+def rows(figure) -> list[list[str]]:
+    """The cells of an explorer's table."""
+    return figure.evaluate(
+        "(f) => [...f.querySelectorAll('tbody tr')].map((r) => [...r.children].map((c) => c.textContent))"
+    )
+
+
+@pytest.fixture
+def float64():
+    """The default dtype of the chapters, while the test runs."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
 def match(pattern: str, text: str) -> re.Match[str]:
     """Where the pattern is in a text, in which it must be."""
     found = re.search(pattern, text)

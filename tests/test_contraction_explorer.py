@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import grave_violations, match, number, slider, words
+from conftest import drag, grave_violations, match, number, slider, words
 
 from jfb_tutorial.pages import explorers
 
@@ -94,33 +94,15 @@ def test_the_table_is_the_iteration(show, setting):
 @pytest.mark.parametrize("touch", [False, True])
 def test_the_eigenvalue_and_the_start_by_pointer(show, touch):
     figure = show(re=0.6, im=0.5, c=0.5, width=390 if touch else 1280, touch=touch)
-    page = figure.page
 
-    def drag(which, dx, dy):
-        handle = figure.locator(".jfb-handle").nth(which)
-        handle.scroll_into_view_if_needed()
-        box = handle.bounding_box()
-        assert min(box["width"], box["height"]) >= 24
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        if touch:
-            session = page.context.new_cdp_session(page)
-            for kind, points in (("touchStart", [(x, y)]), ("touchMove", [(x + dx, y + dy)]), ("touchEnd", [])):
-                fingers = [{"x": a, "y": b} for a, b in points]
-                session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
-            return
-        page.mouse.move(x, y)
-        page.mouse.down()
-        page.mouse.move(x + dx, y + dy, steps=4)
-        page.mouse.up()
-
-    drag(0, -60, 20)
+    drag(figure, 0, -60, 20, touch=touch)
     assert 0 <= value(figure, "re") < 0.2
     assert 0.2 <= value(figure, "im") < 0.4
     assert value(figure, "start") == 60
     where = value(figure, "re")
-    drag(0, 0, 200)  # below the real axis there is only the mirror image
+    drag(figure, 0, 0, 200, touch=touch)  # below the real axis there is only the mirror image
     assert value(figure, "im") == 0
-    drag(1, -120, 0)
+    drag(figure, 1, -120, 0, touch=touch)
     assert 100 < value(figure, "start") < 150
     assert value(figure, "re") == pytest.approx(where, abs=0.02)
 

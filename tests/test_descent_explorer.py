@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import grave_violations, match, number, slider, words
+from conftest import at_settings, grave_violations, grip, match, number, pull, slider, words
 
 from jfb_tutorial.pages import explorers
 
@@ -169,17 +169,7 @@ def test_the_numbers_and_the_drawing_agree_with_matrices_at_200_settings_of_the_
         }
         for i in range(200)
     ]
-    states = figure.evaluate(
-        """(figure, settings) => settings.map((setting) => {
-          for (const [name, value] of Object.entries(setting)) {
-            const input = figure.querySelector(`input[name="${name}"]`);
-            input.value = value;
-            input.dispatchEvent(new Event("input"));
-          }
-          return (READ)(figure);
-        })""".replace("READ", READ),
-        settings,
-    )
+    states = at_settings(figure, settings, READ)
     for setting, state in zip(settings, states, strict=True):
         check(state, **setting)
     answers = {"".join(line[0] for line in state["lamps"]) + str("ascends" in state["words"][:30]) for state in states}
@@ -249,23 +239,10 @@ def test_each_grip_by_pointer(show, touch):
 
     def drag(which, to):
         """To where the grip belongs that stands at `to` in the plane; the pointer lands a little outside."""
-        hold = figure.locator(".jfb-handle").nth(which)
-        hold.scroll_into_view_if_needed()
-        box, frame = hold.bounding_box(), figure.locator("svg").bounding_box()
-        assert min(box["width"], box["height"]) >= 24
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        start, frame = grip(figure, which), figure.locator("svg").bounding_box()
         pixel = np.array(CENTRE) + np.array(to) * [1, -1] * HALF / wide(value(figure, "angle"), 0.8, 3)
-        ax, ay = np.array([frame["x"], frame["y"]]) + pixel * frame["width"] / STAGE
-        if touch:
-            session = page.context.new_cdp_session(page)
-            for kind, points in (("touchStart", [(x, y)]), ("touchMove", [(ax, ay)]), ("touchEnd", [])):
-                fingers = [{"x": a, "y": b} for a, b in points]
-                session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
-            return
-        page.mouse.move(x, y)
-        page.mouse.down()
-        page.mouse.move(ax, ay, steps=4)
-        page.mouse.up()
+        x, y = np.array([frame["x"], frame["y"]]) + pixel * frame["width"] / STAGE
+        pull(page, start, (x, y), touch=touch)
 
     B = np.array([np.sqrt(3), 1])
     drag(0, -1.1 * B * unit(130))

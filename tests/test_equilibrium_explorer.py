@@ -1,12 +1,14 @@
 """The equilibrium explorer: a trained network that runs in a page, opened from disk with the network cut."""
 
 import io
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, grave_violations, number, slider, words
+from conftest import ROOT, grave_violations, number, rows, slider, words
+from conftest import ready as ready_within
 from PIL import Image
 from torch import nn
 
@@ -18,6 +20,8 @@ from jfb_tutorial.training.inspection import inspect
 
 CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 STEPS = 20
+
+ready = partial(ready_within, timeout=120_000)  # the network is twenty times that of the others
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +41,6 @@ def images():
 def followed(network, images):
     labels = torch.zeros(len(images), dtype=torch.long)
     return inspect(network, data.Images("mine", images, labels, tuple(CLASSES)), steps=STEPS)
-
-
-def ready(figure):
-    figure.page.wait_for_selector('.jfb-explorer[data-busy="no"]', timeout=120_000)
-    return figure
-
-
-def rows(figure):
-    """The table: k, answer, probability, residual, distance."""
-    return figure.evaluate(
-        "(f) => [...f.querySelectorAll('tbody tr')].map((r) => [...r.children].map((c) => c.textContent))"
-    )
 
 
 def upload(figure, content, wait=True):

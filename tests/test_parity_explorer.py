@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import ROOT, grave_violations, match, number, slider, words
+from conftest import ROOT, grave_violations, match, number, ready, rows, slider, words
 
 from jfb_tutorial.pages import explorers, parity
 from jfb_tutorial.solvers import FixedPointIteration
@@ -13,18 +13,6 @@ BITS = "1011001110001111010000101101110010100111"
 @pytest.fixture(scope="module")
 def network():
     return parity.recorded(ROOT / "book" / "records" / "parity.safetensors")
-
-
-def ready(figure):
-    figure.page.wait_for_selector('.jfb-explorer[data-busy="no"]', timeout=60_000)
-    return figure
-
-
-def rows(figure):
-    """The table: step, right up to bit, wrong bits, residual."""
-    return figure.evaluate(
-        "(f) => [...f.querySelectorAll('tbody tr')].map((r) => [...r.children].map((c) => c.textContent))"
-    )
 
 
 def tensor(bits):

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import grave_violations, match, number, slider, words
+from conftest import at_settings, grave_violations, match, number, slider, words
 
 from jfb_tutorial.pages import explorers
 
@@ -242,17 +242,7 @@ def test_the_numbers_and_the_drawing_agree_with_matrices_at_150_settings_of_the_
         }
         for i in range(150)
     ]
-    states = figure.evaluate(
-        """(figure, settings) => settings.map((setting) => {
-          for (const [name, value] of Object.entries(setting)) {
-            const input = figure.querySelector(`input[name="${name}"]`);
-            input.value = value;
-            input.dispatchEvent(new Event("input"));
-          }
-          return (READ)(figure);
-        })""".replace("READ", READ),
-        settings,
-    )
+    states = at_settings(figure, settings, READ)
     answers = set()
     for setting, state in zip(settings, map(json.loads, states), strict=True):
         kappa = float(f"{10 ** setting['kappa']:.3g}")

@@ -6,13 +6,7 @@ import torch
 
 from jfb_tutorial.pages import phantoms
 
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "orthogonal", "negative"])

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import grave_violations, match, number, slider, words
+from conftest import at_settings, drag, grave_violations, match, number, slider, words
 
 from jfb_tutorial.pages import explorers
 
@@ -101,17 +101,7 @@ def test_the_sums_and_the_drawing_agree_with_matrices_at_100_settings_of_the_sli
         }
         for i in range(100)
     ]
-    states = figure.evaluate(
-        """(figure, settings) => settings.map((setting) => {
-          for (const [name, value] of Object.entries(setting)) {
-            const input = figure.querySelector(`input[name="${name}"]`);
-            input.value = value;
-            input.dispatchEvent(new Event("input"));
-          }
-          return (READ)(figure);
-        })""".replace("READ", READ),
-        settings,
-    )
+    states = at_settings(figure, settings, READ)
     stories = set()
     for setting, state in zip(settings, map(json.loads, states), strict=True):
         check(state, **setting)
@@ -189,32 +179,14 @@ def test_each_slider_by_keyboard_changes_the_drawing_and_the_words(show):
 @pytest.mark.parametrize("touch", [False, True])
 def test_g_and_J_by_pointer(show, touch):
     figure = show(width=390 if touch else 1280, touch=touch)
-    page = figure.page
 
-    def drag(which, dx, dy):
-        handle = figure.locator(".jfb-handle").nth(which)
-        handle.scroll_into_view_if_needed()
-        box = handle.bounding_box()
-        assert min(box["width"], box["height"]) >= 24
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        if touch:
-            session = page.context.new_cdp_session(page)
-            for kind, points in (("touchStart", [(x, y)]), ("touchMove", [(x + dx, y + dy)]), ("touchEnd", [])):
-                fingers = [{"x": a, "y": b} for a, b in points]
-                session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
-            return
-        page.mouse.move(x, y)
-        page.mouse.down()
-        page.mouse.move(x + dx, y + dy, steps=4)
-        page.mouse.up()
-
-    drag(0, -60, -40)  # the first grip is g's
+    drag(figure, 0, -60, -40, touch=touch)  # the first grip is g's
     assert 60 < value(figure, "angle") < 140
     assert (value(figure, "x"), value(figure, "y")) == (0.4, 0.5)
-    drag(1, -40, 10)
+    drag(figure, 1, -40, 10, touch=touch)
     assert value(figure, "x") < 0.1
     assert 0.1 < value(figure, "y") < 0.5
-    drag(1, 0, 100)  # below the real axis there is only the mirror image
+    drag(figure, 1, 0, 100, touch=touch)  # below the real axis there is only the mirror image
     assert value(figure, "y") == 0
 
 
