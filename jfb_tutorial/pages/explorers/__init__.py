@@ -259,6 +259,7 @@ def parity(network: ImplicitNetwork, bits: str = "0110100110010110" * 4, *, tol:
                 "weights": base64.b64encode(numbers.numpy().astype("<f2").tobytes()).decode(),
             },
         },
+        parts=("parity.css",),
     )
 
 
