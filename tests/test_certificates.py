@@ -5,16 +5,10 @@ import torch
 
 from jfb_tutorial import theory
 from jfb_tutorial.pages import certificates
-from jfb_tutorial.pages.certificates import abscissa, draw, least, sym
-from jfb_tutorial.pages.instances import norm
+from jfb_tutorial.pages.certificates import abscissa, draw
+from jfb_tutorial.pages.instances import coercivity, norm, sym
 
-
-@pytest.fixture(autouse=True)
-def double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def seeded(seed=0):
@@ -70,7 +64,7 @@ def test_the_batch_of_two_is_that_of_chapter_5():
     K = theory.criterion(network, pair).K
     a = torch.tensor([1.0, -20.0])
     assert -(a @ K @ a).item() == pytest.approx(3.81, rel=1e-2)
-    assert least(K) < 0
+    assert coercivity(K) < 0
 
 
 def test_copies_and_flow():

@@ -13,13 +13,7 @@ from jfb_tutorial.network import ImplicitNetwork
 from jfb_tutorial.pages import diagrams, figures, instances, plots
 from jfb_tutorial.theory import Linearised, antieigenvalue, descent_check
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.fixture
@@ -137,12 +131,6 @@ def test_the_unrolled_matrix_is_that_of_the_rule(network):
     start = 1.1 * case.u
     by_rule = case.theta_T_rows(UnrolledPhantom(3, 0.5)(case.T, start))
     assert instances.off(instances.unrolled_matrix(case, start, 3, 0.5), by_rule) < 1e-12
-
-
-def test_the_worst_at_a_distance_is_found():
-    slope = torch.tensor([3.0, 4.0])
-    found = instances.worst_at(lambda u: u @ slope, torch.tensor([1.0, 0.0]), 2.0, torch.randn(4, 2))
-    assert found == pytest.approx(3 + 2 * 5, rel=1e-3)
 
 
 def test_small_numbers():

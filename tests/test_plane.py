@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from jfb_tutorial.pages import plane
-from jfb_tutorial.pages.instances import affine_check, norm
+from jfb_tutorial.pages.instances import affine_check, norm, top
+
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.fixture(autouse=True)
-def float64():
-    torch.set_default_dtype(torch.float64)
+def no_open_figures():
     yield
-    torch.set_default_dtype(torch.float32)
     plt.close("all")
 
 
@@ -36,7 +36,7 @@ def test_no_loss_does_worse_than_the_least_descent():
 def test_the_least_descent_by_hand():
     shear = torch.tensor([[0.5, 10.0], [0.0, 0.5]])
     assert plane.least_descent(shear, torch.eye(2))[0] == pytest.approx(-4.5)  # 1 − (½ + 10/2)
-    assert plane.top(shear) == pytest.approx(5.5)
+    assert top(shear) == pytest.approx(5.5)
 
 
 def test_szlenks_map_goes_round_four_points_although_its_radius_is_below_one_there():
@@ -50,7 +50,7 @@ def test_szlenks_map_goes_round_four_points_although_its_radius_is_below_one_the
 
 def test_layers_with_a_one_sided_bound_are_solved():
     W, residual, apart = plane.monotone_layers(20)
-    assert plane.top(W).max() == pytest.approx(0.5)
+    assert top(W).max() == pytest.approx(0.5)
     assert norm(W).max() > 3
     assert max(residual, apart) < 1e-9
 

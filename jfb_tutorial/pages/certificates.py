@@ -20,7 +20,7 @@ from ..network import ImplicitNetwork
 from ..solvers import FixedPointIteration
 from ..theory import contraction_factor, spectral_radius
 from .figures import BLUE, GREEN, GREY, VERMILION
-from .instances import most_turned, norm, sharp_bound
+from .instances import coercivity, most_turned, norm, sharp_bound, sym, top
 from .plots import band
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "corollaries",
     "draw",
     "flow",
-    "least",
     "lyapunov",
     "over_batches",
     "over_epochs",
@@ -44,20 +43,9 @@ __all__ = [
     "saturated",
     "slope_free",
     "spoiling",
-    "sym",
     "typical",
     "worst_turn",
 ]
-
-
-def sym(A: Tensor) -> Tensor:
-    """The symmetric part of matrices."""
-    return (A + A.mT) / 2
-
-
-def least(A: Tensor) -> Tensor:
-    """The smallest eigenvalue of the symmetric part of matrices."""
-    return torch.linalg.eigvalsh(sym(A))[..., 0]
 
 
 @dataclass(frozen=True)
@@ -114,7 +102,7 @@ def draw(
 def abscissa(J: Tensor, G: Tensor) -> Tensor:
     """ω_G, the largest w J G wᵀ / w G wᵀ: the numerical abscissa of J in the ruler ‖G^(−1/2) u‖."""
     inverse = torch.linalg.inv(torch.linalg.cholesky(G))
-    return torch.linalg.eigvalsh(sym(inverse @ J @ G @ inverse.mT))[..., -1]
+    return top(inverse @ J @ G @ inverse.mT)
 
 
 def lyapunov(J: Tensor) -> Tensor:
@@ -178,14 +166,14 @@ def saturated(count: int, generator: torch.Generator, n: int = 6) -> tuple[Tenso
     gradient, p = (w @ E).flatten(1), -(g @ E).flatten(1)
     formula = -(hat @ draws.G @ (identity - WD).mT @ hat.mT).flatten()
     apart = ((gradient * p).sum(1) - formula).abs() / gradient.norm(dim=1) / p.norm(dim=1)
-    below, beyond = (least(draws.G @ (identity - each).mT) for each in (WD, turned))
+    below, beyond = (coercivity(draws.G @ (identity - each).mT) for each in (WD, turned))
     return Draws(WD, E, WD).kappa, apart, below, beyond
 
 
 def affine(count: int, generator: torch.Generator, n: int = 6, samples: int = 20) -> tuple[Tensor, Tensor, Tensor]:
     """Batches for T = Wu + Ud + b with any head: W, the gradient by (W, U, b) and JFB's, as matrices."""
     W = torch.randn(count, n, n, generator=generator)
-    W = W - (torch.linalg.eigvalsh(sym(W))[:, -1] - 0.95)[:, None, None] * torch.eye(n)
+    W = W - (top(W) - 0.95)[:, None, None] * torch.eye(n)
     g, x = (torch.randn(count, samples, m, generator=generator) for m in (n, n + 3))
     w = torch.linalg.solve(torch.eye(n) - W, g, left=False)
     return W, w.mT @ x, g.mT @ x
@@ -309,7 +297,7 @@ def corollaries(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor,
     draws = draw(count, generator=generator, spread=1.5)
     J, B, n = draws.J, draws.B, draws.J.shape[-1]
     identity, worst = torch.eye(n), sharp_bound(draws.kappa)[:, None, None] * worst_turn(draws.G)
-    below, beyond = (least(Draws(x * worst, draws.E, identity.expand_as(J)).K) for x in (0.999, 1.001))
+    below, beyond = (coercivity(Draws(x * worst, draws.E, identity.expand_as(J)).K) for x in (0.999, 1.001))
     terms = draws.Z @ draws.G @ (B @ (identity + J + J @ J)).mT
     cubed = draws.Z @ draws.G @ (draws.Z @ (identity - torch.linalg.matrix_power(J, 3))).mT
     W, D = 1.5 * J, torch.diag_embed(torch.rand(count, n, generator=generator))
@@ -331,7 +319,7 @@ def converses(count: int, generator: torch.Generator, n: int = 6) -> tuple[Tenso
     left = J - (torch.linalg.eigvals(J).real.amax(1) - 0.9)[:, None, None] * identity
     G = torch.stack([lyapunov(each) for each in left])
     pairs = (tame, torch.stack([spoiling(each) for each in tame])), (left, G), (2 * identity - left, G)
-    spoilt, saved, beyond = (least(torch.linalg.inv(identity - A) @ gram) for A, gram in pairs)
+    spoilt, saved, beyond = (coercivity(torch.linalg.inv(identity - A) @ gram) for A, gram in pairs)
     return spoilt, saved, beyond
 
 

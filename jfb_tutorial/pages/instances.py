@@ -36,9 +36,10 @@ __all__ = [
     "rotations_ascend",
     "saturated_layer",
     "sharp_bound",
+    "sym",
+    "top",
     "unrolled_matrix",
     "violated",
-    "worst_at",
 ]
 
 
@@ -113,9 +114,19 @@ def sharp_bound(kappa: Any) -> Any:
     return 2 * kappa**0.5 / (1 + kappa)
 
 
+def sym(A: Tensor) -> Tensor:
+    """The symmetric part of matrices."""
+    return (A + A.mT) / 2
+
+
 def coercivity(B: Tensor) -> Tensor:
-    """The smallest ⟨u, Bu⟩ / ‖u‖², over all u."""
-    return torch.linalg.eigvalsh((B + B.mT) / 2)[..., 0]
+    """The smallest ⟨u, Bu⟩ / ‖u‖², over all u: the smallest eigenvalue of the symmetric part."""
+    return torch.linalg.eigvalsh(sym(B))[..., 0]
+
+
+def top(A: Tensor) -> Tensor:
+    """The largest eigenvalue of the symmetric part of matrices."""
+    return torch.linalg.eigvalsh(sym(A))[..., -1]
 
 
 def violated(left: Tensor, right: Tensor) -> Tensor:
@@ -255,26 +266,6 @@ def saturated_layer(seed: int, n: int = 4) -> float:
     inputs = torch.randn(n + 1, generator=generator)
     gradient, p = torch.outer(D @ z, inputs), -torch.outer(D @ g, inputs)
     return ((gradient * p).sum() / gradient.square().sum()).item()
-
-
-def worst_at(f: Callable[[Tensor], Tensor], centre: Tensor, radius: float, starts: Tensor, *, steps: int = 12) -> float:
-    """The largest value of f that projected ascent finds at a distance from a point.
-
-    Args:
-        f: maps `(n,)` to a scalar, by operations that `torch.func` differentiates.
-        centre: `(n,)`.
-        radius: the distance.
-        starts: `(count, n)`, the directions to start from.
-        steps: of the ascent, each as long as the radius.
-    """
-    climb = torch.func.vmap(torch.func.grad_and_value(f))
-    best, direction = -math.inf, starts
-    for _ in range(steps):
-        direction = direction / direction.norm(dim=1, keepdim=True)
-        slopes, found = climb(centre + radius * direction)
-        best = max(best, found.max().item())
-        direction = direction + slopes / (slopes.norm(dim=1, keepdim=True) + 1e-30)
-    return best
 
 
 def rotations_ascend(kappa: float, size: float) -> bool:

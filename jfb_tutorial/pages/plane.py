@@ -25,13 +25,7 @@ __all__ = [
     "ring",
     "stretches",
     "szlenk",
-    "top",
 ]
-
-
-def top(A: Tensor) -> Tensor:
-    """The largest eigenvalue of the symmetric part of matrices `(…, n, n)`."""
-    return torch.linalg.eigvalsh((A + A.mT) / 2)[..., -1]
 
 
 def least_descent(J: Tensor, D: Tensor) -> tuple[float, Tensor]:

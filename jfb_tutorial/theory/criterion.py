@@ -10,7 +10,6 @@ and the parameters of S add the same to both. Neither the loss nor the label is 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 from .._jacobian import products
 from ..gradients import krylov
 from ..network import ImplicitNetwork
-from .linearised import partition, refuse_strangers, solved
+from .linearised import partition, refuse_strangers, rows, solved
 
 __all__ = ["Criterion", "criterion"]
 
@@ -96,10 +95,10 @@ def criterion(network: ImplicitNetwork, d: Tensor) -> Criterion:
         refuse_strangers("Q or R", v, u, theta_T, theta_S)
         refuse_strangers("S", y, u, theta_S, theta_T)
         basis = torch.eye(y.numel(), dtype=y.dtype, device=y.device)
-        b = _rows(y, [u], basis)
-        through_b = _rows(v, theta_T, b)
-        through_z = _rows(v, theta_T, _adjoints(v, u, b))
-        of_S = _rows(y, theta_S, basis)
+        b = rows(y, [u], basis)
+        through_b = rows(v, theta_T, b)
+        through_z = rows(v, theta_T, _adjoints(v, u, b))
+        of_S = rows(y, theta_S, basis)
     gradients, directions = torch.cat([through_z, of_S], 1), torch.cat([through_b, of_S], 1)
     return Criterion(gradients @ directions.T, _smallest(gradients, directions))
 
@@ -119,18 +118,6 @@ def _adjoints(v: Tensor, u: Tensor, b: Tensor) -> Tensor:
             "is 1 an eigenvalue of dT/du?"
         )
     return solution.w
-
-
-def _rows(v: Tensor, inputs: Sequence[Tensor], cotangents: Tensor) -> Tensor:
-    """The products of the rows of `cotangents` with dv/d(inputs), `(rows, inputs)`; 0 where v does not depend on them."""
-    if not inputs or not v.requires_grad:
-        return cotangents.new_zeros(len(cotangents), sum(x.numel() for x in inputs))
-
-    def row(g: Tensor) -> Tensor:
-        parts = torch.autograd.grad(v, inputs, g.reshape(v.shape), retain_graph=True, materialize_grads=True)
-        return torch.cat([part.flatten() for part in parts])
-
-    return torch.stack([row(g) for g in cotangents])
 
 
 def _smallest(gradients: Tensor, directions: Tensor) -> float:

@@ -131,10 +131,14 @@ def refuse_strangers(name: str, value: Tensor, u: Tensor, own: Sequence[Tensor],
         raise ValueError(f"{name} uses a parameter that the network does not know of; make it a torch.nn.Module")
 
 
+def rows(v: Tensor, inputs: Sequence[Tensor], cotangents: Tensor) -> Tensor:
+    """The products of the rows of `cotangents` with dv/d(inputs), `(rows, inputs)`, a backward pass for each."""
+    return torch.stack([_grad(v, inputs, row.reshape(v.shape)) for row in cotangents])
+
+
 def _derivative(v: Tensor, inputs: Sequence[Tensor]) -> Tensor:
-    """dv/d(inputs), `(inputs, v.numel())`."""
-    # a backward pass for each output; dim=1 makes it a column, as in JFB's layout
-    return torch.stack([_grad(v, inputs, row.reshape(v.shape)) for row in torch.eye(v.numel(), dtype=v.dtype)], dim=1)
+    """dv/d(inputs), `(inputs, v.numel())`: the transpose makes it a column for each output, as in JFB's layout."""
+    return rows(v, inputs, torch.eye(v.numel(), dtype=v.dtype)).T
 
 
 def _on_the_cpu(x: Any) -> Any:
@@ -166,9 +170,7 @@ def solved(T: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
 
 def _grad(v: Tensor, inputs: Sequence[Tensor], g: Tensor | None = None) -> Tensor:
     """gᵀ dv/d(inputs), flat; 0 where v does not depend on them."""
-    if not inputs:
-        return torch.zeros(0, dtype=torch.float64)
-    if not v.requires_grad:
-        return torch.cat([torch.zeros(x.numel(), dtype=torch.float64) for x in inputs])
+    if not inputs or not v.requires_grad:
+        return v.new_zeros(sum(x.numel() for x in inputs))
     parts = torch.autograd.grad(v, inputs, g, retain_graph=True, materialize_grads=True)
     return torch.cat([part.flatten() for part in parts])

@@ -10,14 +10,14 @@ batches of growing size. Networks of MNIST and CIFAR-10 need their data in $JFB_
 import json
 import time
 
-import scipy.linalg
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from shared import BOOK, parser, write
 
 from jfb_tutorial import architectures, theory
 from jfb_tutorial._jacobian import products
-from jfb_tutorial.theory.linearised import partition, solved
+from jfb_tutorial.pages.certificates import abscissa
+from jfb_tutorial.theory.linearised import partition, rows, solved
 from jfb_tutorial.training import checkpoints, data
 from jfb_tutorial.training.evaluation import as_input
 
@@ -70,19 +70,11 @@ def linear(network, d: torch.Tensor) -> dict:
     if n > DENSE:
         return row
     basis = torch.eye(n, dtype=u.dtype)
-    theta = partition(network)[1]
-    J = torch.stack([transposed(e.reshape(u.shape)).flatten() for e in basis])
-    M = torch.empty(n, sum(p.numel() for p in theta), dtype=u.dtype)
-    for i, e in enumerate(basis):
-        parts = torch.autograd.grad(v, theta, e.reshape(v.shape), retain_graph=True, materialize_grads=True)
-        M[i] = torch.cat([part.flatten() for part in parts])
+    J, M = rows(v, [u], basis), rows(v, partition(network)[1], basis)
     G = M @ M.T
     sizes = torch.linalg.eigvalsh(G)
     row["kappa"] = (sizes[-1] / sizes[0]).item()
-    # (G Jᵀ + J G)/2 x = ω G x; J has its outputs in rows here
-    pencil = ((G @ J.T + J @ G) / 2).numpy()
-    row["abscissa"] = float(scipy.linalg.eigh(pencil, G.numpy(), eigvals_only=True)[-1])
-    return row
+    return row | {"abscissa": abscissa(J, G).item()}
 
 
 def measure(name: str) -> dict:
