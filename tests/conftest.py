@@ -26,6 +26,14 @@ settings.register_profile("book", derandomize=True, deadline=None)
 settings.load_profile("book")
 
 
+@pytest.fixture(autouse=True)
+def no_figure_stays_open() -> Iterator[None]:
+    """What a test leaves open is not counted among the next one's figures, whichever that is."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):
     report = yield
