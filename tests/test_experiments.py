@@ -21,6 +21,7 @@ from jfb_tutorial.training.locks import hold
 from jfb_tutorial.training.recipes import recipe
 
 sys.path.insert(0, str(BOOK / "_ext"))
+import chapters
 import reproductions
 from reproductions import Answer
 
@@ -333,11 +334,11 @@ def test_every_published_table_and_figure_has_a_row(site):
         ("holds", [True, True], "holds"),
         ("fails", [False, False], "fails"),
         ("fails", [True, False, True], "not always: 2 of 3 checks hold"),
-        ("silent", [True], "silent"),
+        ("silent", [True], "says nothing"),
     ],
 )
 def test_the_ledger_says_what_was_found_of_a_claim(verdict, held, shown):
-    assert reproductions.verdict({"verdict": verdict, "concluded": [{"holds": each} for each in held]}) == shown
+    assert chapters.verdict({"verdict": verdict, "concluded": [{"holds": each} for each in held]}) == shown
 
 
 def test_a_claim_that_fails_is_not_called_measured():

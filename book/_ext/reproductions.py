@@ -54,21 +54,13 @@ def answer(row: dict) -> Answer:
     if "none" in row:
         return Answer("–", provenance=row["none"])
     if "claim" in row:
-        return Answer(verdict(claims()[row["claim"]][1]), claim=row["claim"])
+        return Answer(chapters.verdict(claims()[row["claim"]][1]), claim=row["claim"])
     runs = row["runs"]
     result = (timed_in_turns(runs) if runs["quantity"] == "time" else None) or from_records(runs)
     # what is printed in other units, "6.0·10⁶ in 100 epochs", is shown beside ours and not subtracted from it
     if result.value is None or not isinstance(row.get("published"), int | float):
         return result
     return dataclasses.replace(result, gap=result.value - row["published"])
-
-
-def verdict(claim: dict) -> str:
-    """What was found of a claim: whether it holds, always, in a part of its checks, or in none."""
-    held = [check["holds"] for check in claim["concluded"]]
-    if claim["verdict"] == "fails" and any(held):
-        return f"not always: {sum(held)} of {len(held)} checks hold"
-    return claim["verdict"]
 
 
 def timed_in_turns(runs: dict) -> Answer | None:
