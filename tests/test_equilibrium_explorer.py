@@ -99,7 +99,7 @@ def test_steps_by_the_keyboard(network, images, show_explorers):
     figure = ready(show_explorers(explorers.equilibrium(network, images, CLASSES)))
     shown = rows(figure)
     steps = slider(figure, "steps")
-    assert steps.input_value() == "1"
+    assert steps.input_value() == "20", "what was computed has been seen, and stands at its end"
     steps.press("Home")
     assert "before the first step" in words(figure)
     assert shown[0][1] in words(figure)
@@ -160,6 +160,30 @@ def test_choices_that_overtake_each_other(network, images, show_explorers):
     assert figure.get_attribute("data-busy") == "yes"
     assert rows(figure) == []
     agrees(ready(figure), followed(network, images), 0)
+
+
+def test_the_next_picture_shows_its_journey(network, images, show_explorers):
+    """Also after a run that stands at its end: it begins at 0, each step is seen as it is made, and only the end is spoken."""
+    figure = ready(show_explorers(explorers.equilibrium(network, images, CLASSES)))
+    figure.evaluate(
+        """(figure) => {
+            const words = figure.querySelector(".jfb-words"), steps = figure.querySelector('input[type="range"]');
+            window.seen = [];
+            new MutationObserver(() => window.seen.push([Number(steps.value), words.textContent, words.ariaLive]))
+                .observe(words, { childList: true });
+        }"""
+    )
+    figure.get_by_role("button", name="Next picture").click()
+    ready(figure)
+    seen = figure.evaluate("() => window.seen")
+    # one mutation may stand for two changes of the text
+    assert [step for step, *_ in seen] == sorted(step for step, *_ in seen)
+    assert len({step for step, *_ in seen}) > 15
+    assert seen[0][0] == 0 and seen[-1][0] == STEPS
+    assert "step 7 of 20" in " ".join(text for _, text, _ in seen)
+    assert {live for *_, live in seen[:-1]} == {"off"}
+    assert seen[-1][1].startswith("Picture 2 of 3. After 20 steps")
+    assert figure.locator(".jfb-words").get_attribute("aria-live") is None
 
 
 def test_a_run_is_spoken_once(network, images, show_explorers):
