@@ -142,10 +142,10 @@ def _fast(scale: str) -> tuple[Experiment, ...]:
     ]
     if scale == "cpu":
         return (
-            Experiment("long-jfb", "cpu", recipe("cifar10", "full", **LONG), ONE),
             Experiment(
-                "fast-jfb", "cpu", recipe("cifar10", "full", **FAST), ONE, "cifar10.safetensors"
+                "long-jfb", "cpu", recipe("cifar10", "full", **LONG), ONE, "cifar10.safetensors"
             ),
+            Experiment("fast-jfb", "cpu", recipe("cifar10", "full", **FAST), ONE),
             *runs,
         )
     for name, changes in {
