@@ -58,6 +58,14 @@ def title(path: Path) -> str:
     return re.search(r"^# (.+)$", first, re.MULTILINE).group(1)
 
 
+def verdict(claim: dict) -> str:
+    """What was found of a claim: it holds, not always, or in none of its checks; or it says nothing."""
+    held = [check["holds"] for check in claim["concluded"]]
+    if claim["verdict"] == "fails" and any(held):
+        return f"not always: {sum(held)} of {len(held)} checks hold"
+    return {"silent": "says nothing"}.get(claim["verdict"], claim["verdict"])
+
+
 def words(path: Path) -> int:
     """The words of a notebook's prose; what starts folded, solutions and boxes to open, is not counted."""
     prose = "\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "markdown")

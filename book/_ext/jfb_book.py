@@ -28,7 +28,19 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxRole
 from sphinx.util.logging import getLogger
 
-from chapters import BOOK, RUN_TIMES, cells, chapter_time, claims, named_values, notebooks, repository, title, version
+from chapters import (
+    BOOK,
+    RUN_TIMES,
+    cells,
+    chapter_time,
+    claims,
+    named_values,
+    notebooks,
+    repository,
+    title,
+    verdict,
+    version,
+)
 from theme_faults import wide_table
 
 logger = getLogger(__name__)
@@ -56,9 +68,6 @@ class ClaimsLedger(Directive):
         return [table(["Claim", "Where", "As measured", "Fails without"], rows)]
 
 
-VERDICTS = {"holds": "holds", "fails": "fails", "silent": "says nothing"}
-
-
 def claim_row(path: Path, claim: dict) -> list[list[nodes.Node]]:
     """A row of the ledger of claims; the last cell counts the hypotheses without which the claim was seen to fail."""
     identifier = claim["identifier"]
@@ -69,7 +78,7 @@ def claim_row(path: Path, claim: dict) -> list[list[nodes.Node]]:
     return [
         [nodes.Text(claim["states"] + " "), link],
         [nodes.Text(claim["source"])],
-        [nodes.strong(text=VERDICTS[claim["verdict"]])],
+        [nodes.strong(text=verdict(claim))],
         [nodes.Text(f"{failing} of {dropped}" if dropped else "–")],
     ]
 

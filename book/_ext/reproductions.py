@@ -1,6 +1,7 @@
 """The ledger of reproductions: what the papers publish, beside our records or claims, or the command that makes a record."""
 
 import dataclasses
+import itertools
 import json
 import statistics
 from collections.abc import Iterator
@@ -53,10 +54,11 @@ def answer(row: dict) -> Answer:
     if "none" in row:
         return Answer("–", provenance=row["none"])
     if "claim" in row:
-        return Answer("measured", claim=row["claim"])
+        return Answer(chapters.verdict(claims()[row["claim"]][1]), claim=row["claim"])
     runs = row["runs"]
     result = (timed_in_turns(runs) if runs["quantity"] == "time" else None) or from_records(runs)
-    if result.value is None or "published" not in row:
+    # what is printed in other units, "6.0·10⁶ in 100 epochs", is shown beside ours and not subtracted from it
+    if result.value is None or not isinstance(row.get("published"), int | float):
         return result
     return dataclasses.replace(result, gap=result.value - row["published"])
 
@@ -71,7 +73,9 @@ def timed_in_turns(runs: dict) -> Answer | None:
     ratio = timing.get("result", {}).get("ratio_to_jfb", {}).get(runs["label"])
     if not ratio:
         return None
-    source = f"training steps in turns, {timing['device']}, {timing['date']}"
+    threads = timing.get("config", {}).get("threads")
+    device = f"{threads} thread{'s' if threads > 1 else ''} of {timing['device']}" if threads else timing["device"]
+    source = f"training steps in turns, {device}, {timing['date']}"
     return Answer(f"{ratio:.2f}", ratio, provenance=source, command="make timings")
 
 
@@ -160,32 +164,35 @@ def seconds_an_epoch(complete: list[Record]) -> float:
     return statistics.median(row["seconds"]["training"] for record in complete for row in record["epochs"])
 
 
-def pages() -> dict[str, str]:
-    """Where each claim is checked."""
-    return {claim["identifier"]: path.stem for path in chapters.notebooks() for claim in chapters.claims(path)}
+def claims() -> dict[str, tuple[str, dict]]:
+    """Where each claim is checked, and what was found."""
+    return {claim["identifier"]: (path.stem, claim) for path in chapters.notebooks() for claim in chapters.claims(path)}
 
 
 class ReproductionsLedger(Directive):
     """Every published table and figure."""
 
     def run(self) -> list[nodes.Node]:
-        where = pages()
+        where = {name: page for name, (page, _) in claims().items()}
         for row in rows():
             if "claim" in row and row["claim"] not in where:
                 raise self.error(f"_reproductions.yml names the claim {row['claim']!r}, which no notebook checks")
-        body = [line(row, answer(row), where) for row in rows()]
         env = self.state.document.settings.env
         jfb_book.note_dependencies(env)
         for path in [BOOK / "_reproductions.yml", *RECORDS.glob("*.json")]:
             env.note_dependency(str(path))
         headings = ["Published", "Theirs", "Ours", "Gap", "How"]
-        return [jfb_book.table(headings, body), *all_records()]
+        made: list[nodes.Node] = []
+        for source, group in itertools.groupby(rows(), key=lambda row: row["source"]):
+            body = [line(row, answer(row), where) for row in group]
+            made += [nodes.rubric("", source), jfb_book.table(headings, body)]
+        return [*made, *all_records()]
 
 
 def line(row: dict, found: Answer, where: dict[str, str]) -> list[list[nodes.Node]]:
     """A row of the ledger's table."""
     texts = [
-        nodes.Text(f"{row['source']}: {row['what']}"),
+        nodes.Text(row["what"]),
         nodes.Text(f"{row['published']}" if "published" in row else "–"),
         nodes.strong(text=found.ours),
         nodes.Text("–" if found.gap is None else f"{found.gap:+.2f}"),
@@ -215,7 +222,7 @@ def all_records() -> list[nodes.Node]:
     if not body:
         return []
     title = nodes.rubric("", "Every record of this book")
-    return [title, jfb_book.table(["Record", "Accuracy, %", "Seeds from … to", "Provenance"], body)]
+    return [title, jfb_book.table(["Record", "Accuracy, %, mean", "Least to most of the seeds", "Provenance"], body)]
 
 
 def records_of_no_experiment(every: list[Experiment]) -> list[str]:

@@ -64,7 +64,8 @@ def curves(runs: Sequence[Record], *, beside: Sequence[Record] = ()) -> Figure:
                 _line(ax, epochs, runs, key, label, colour, dashes)
             ax.set_title(title, loc="left")
             if ax.lines:
-                ax.legend(loc="upper right")
+                # the worst residual stays at the tolerance, at the top
+                ax.legend(loc="center right" if title == "residual" else "upper right")
                 ax.set_yscale(scale)
             if scale == "linear":
                 # the legend stands above the curves; at 1 a map ceases to be a contraction
