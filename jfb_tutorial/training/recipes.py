@@ -253,7 +253,7 @@ def _network_of(dataset: str) -> str:
             f"{nearest(dataset, DATASETS)!r}? For an image folder, give network, one of {', '.join(ARCHITECTURES)}; for a "
             f"network of yours, network={OWN!r}"
         )
-    return "fast_cifar10" if dataset == "cifar10" else dataset
+    return {"cifar10": "fast_cifar10", "fashion-mnist": "mnist"}.get(dataset, dataset)
 
 
 TIGHT = solvers.FixedPointIteration(tol=1e-4, max_steps=100, relative=True)
