@@ -504,6 +504,8 @@ def test_fashion_mnist_is_known_by_the_packed_files_beside_it(published, tmp_pat
     unpacked = packed.with_suffix("")
     unpacked.write_bytes(unpacked.read_bytes()[:-1] + b"x")
     assert len(load("fashion-mnist", root=tmp_path).notes) == 1
+    packed.write_bytes(gzip.compress(unpacked.read_bytes()))
+    assert len(load("fashion-mnist", root=tmp_path).notes) == 1
 
 
 def test_fashion_mnist_trains_with_the_mnist_network(published, tmp_path, monkeypatch):

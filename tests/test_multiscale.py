@@ -218,6 +218,19 @@ def test_the_exact_rule_against_a_finite_difference():
     assert not torch.allclose(along(jfb, direction), exact, rtol=1e-3)
 
 
+def test_compiled_parts_see_the_masks():
+    network = seeded(**TINY).train()
+    q = network.Q(images())
+    u = tuple(torch.randn_like(part) for part in q)
+    expected = network.R(u, q)
+    for part in (network.Q, network.R, network.S):
+        part.compile(backend="aot_eager")
+    for part, same in zip(network.R(u, q), expected, strict=True):
+        torch.testing.assert_close(part, same)
+    assert not torch.allclose(network.R(u, tuple(q))[0], expected[0], atol=1e-3)
+    assert isinstance(network.Q(images()), Injection)
+
+
 def test_no_sample_knows_of_the_others():
     few = TINY | {"solver": FixedPointIteration(max_steps=3, check_every=0)}
     d = images(4)
