@@ -1,6 +1,8 @@
-"""The runs that the book's chapters read, by data set. `make records` makes those that are missing.
+"""The runs that the book's chapters read, by data set, and those of chapter 11, which are of several, as `phantom`.
 
-`python -m jfb_tutorial reproduce DATASET` reads this file.
+`make records` makes those that are missing.
+
+`python -m jfb_tutorial reproduce DATASET`, or `reproduce phantom`, reads this file.
 """
 
 from jfb_tutorial.gradients import (
@@ -9,12 +11,12 @@ from jfb_tutorial.gradients import (
     PublishedCG,
     UnrolledPhantom,
 )
-from jfb_tutorial.solvers import Anderson, FixedPointIteration
+from jfb_tutorial.solvers import Anderson, Broyden, FixedPointIteration
 from jfb_tutorial.training.experiments import Experiment
 from jfb_tutorial.training.recipes import recipe
 
 EXACT = ImplicitDifferentiation(tol=1e-4)
-FIVE, THREE, ONE = range(5), range(3), range(1)
+FIVE, THREE, TWO, ONE = range(5), range(3), range(2), range(1)
 
 
 def _digits(label: str, seeds: range = FIVE, *, keeps: str = "", **changes) -> Experiment:
@@ -142,10 +144,10 @@ def _fast(scale: str) -> tuple[Experiment, ...]:
     ]
     if scale == "cpu":
         return (
-            Experiment("long-jfb", "cpu", recipe("cifar10", "full", **LONG), ONE),
             Experiment(
-                "fast-jfb", "cpu", recipe("cifar10", "full", **FAST), ONE, "cifar10.safetensors"
+                "long-jfb", "cpu", recipe("cifar10", "full", **LONG), ONE, "cifar10.safetensors"
             ),
+            Experiment("fast-jfb", "cpu", recipe("cifar10", "full", **FAST), ONE),
             *runs,
         )
     for name, changes in {
@@ -160,6 +162,120 @@ def _fast(scale: str) -> tuple[Experiment, ...]:
         Experiment("fast-short", "full", recipe("cifar10", "full", **SHORT), THREE),
         Experiment("fast-explicit", "full", recipe("cifar10", "full", explicit=True), THREE),
         *runs,
+    )
+
+
+PHANTOMS = {"upg": UnrolledPhantom, "npg": NeumannSeries}
+
+
+def _phantoms(steps: tuple[int, ...], dampings: tuple[float, ...]) -> dict[str, dict]:
+    """The two phantom gradients with all these steps and dampings, by label; JFB once, which both are at one undamped step."""
+    rules = {
+        f"{name}-{k}-{damping:g}": {"rule": rule(k, damping)}
+        for name, rule in PHANTOMS.items()
+        for k in steps
+        for damping in dampings
+        if (k, damping) != (1, 1)
+    }
+    return ({"jfb": {}} if 1 in steps and 1 in dampings else {}) | rules
+
+
+def _phantom(label: str, scale: str, dataset: str, seeds: range = THREE, **changes) -> Experiment:
+    """A run of chapter 11: with the norm of J and its spectral radius, after each epoch."""
+    return Experiment(
+        label, scale, recipe(dataset, scale, radius=True, **changes), seeds, suite="phantom"
+    )
+
+
+def _sweep() -> tuple[Experiment, ...]:
+    """Figure 3 of the phantom-gradient paper on the digits; and where R is no contraction, the largest factor of chapter 07."""
+    grid = _phantoms((1, 2, 3, 5, 9, 15), (0.5, 0.8, 1.0))
+    wide = _phantoms((15,), (1.0,))
+    return (
+        *(
+            _phantom(f"sweep-{name}", "cpu", "digits", compare=True, **of)
+            for name, of in grid.items()
+        ),
+        *(
+            _phantom(f"wide-{name}", "cpu", "digits", compare=True, gamma=3.0, **of)
+            for name, of in wide.items()
+        ),
+    )
+
+
+CLOTHES = {"images": 8000, "epochs": 5, "lr": 2e-3, "schedule": "triangular", "compare": True}
+CLOTHES_ON_A_GPU = {
+    "epochs": 20,
+    "lr": 2e-3,
+    "schedule": "triangular",
+    "compare": True,
+    "probe": 16,
+}
+
+
+def _clothes(scale: str) -> tuple[Experiment, ...]:
+    """Fashion-MNIST, with the network of chapter 08."""
+    settings = {"cpu": CLOTHES, "full": CLOTHES_ON_A_GPU}[scale]
+    rules = (
+        {"jfb": {}, "exact": {"rule": CONVERGED}}
+        | _phantoms((5,), (0.5,))
+        | _phantoms((9,), (1.0,))
+    )
+    return tuple(
+        _phantom(f"phantom-{name}", scale, "fashion-mnist", **settings, **of)
+        for name, of in rules.items()
+    )
+
+
+def _backward(steps: int) -> dict:
+    """The exact rule as far as so many products take it, as published: away from a fixed point there may be no solution."""
+    return {
+        "rule": ImplicitDifferentiation(
+            tol=1e-3, max_steps=steps, per_sample=True, on_failure="warn"
+        )
+    }
+
+
+FEW_STEPS = Broyden(tol=1e-3, max_steps=8, relative=True)
+HALF_WIDTH = {"epochs": 3, "solver": FEW_STEPS, "channels_last": True, "batch": 50}
+# of the code for phantom gradients, whose momentum is not Nesterov's
+SGD = {"optimiser": "sgd", "lr": 0.1, "weight_decay": 1e-4}
+
+
+def _multiscale(scale: str) -> tuple[Experiment, ...]:
+    """Table 1 of the phantom-gradient paper, and JFB.
+
+    On a core with the same optimiser for all rules, at half width, with fewer steps and epochs; on a GPU as published.
+    """
+    full = scale == "full"
+    settings = {} if full else HALF_WIDTH
+    exact, theirs = _backward(20 if full else 8), SGD if full else {}
+    pretrained = {"pretrain": 8 if full else 1, "pretrain_steps": 10 if full else 5}
+    rows = {
+        "exact": exact | pretrained,
+        "exact-no-pretraining": exact,
+        "exact-no-dropout": exact | pretrained | {"dropout": False},
+        "upg-5-0.5-no-dropout": theirs | {"rule": UnrolledPhantom(5, 0.5), "dropout": False},
+        "npg-5-0.5-no-dropout": theirs | {"rule": NeumannSeries(5, 0.5), "dropout": False},
+        "jfb-no-dropout": theirs | {"dropout": False},
+    }
+    if full:
+        rows |= {
+            "exact-sgd": exact | pretrained | SGD,
+            "exact-sgd-no-pretraining": exact | SGD,
+            "upg-9-0.5": SGD | {"rule": UnrolledPhantom(9, 0.5)},
+        }
+    return tuple(
+        _phantom(
+            f"multiscale-{name}",
+            scale,
+            "cifar10",
+            THREE if full else TWO,
+            network="multiscale",
+            **settings,
+            **of,
+        )
+        for name, of in rows.items()
     )
 
 
@@ -196,4 +312,13 @@ SUITES: dict[str, tuple[Experiment, ...]] = {
     "mnist": (*_paper("mnist", "cpu"), *_paper("mnist", "full")),
     "svhn": _paper("svhn", "full"),
     "cifar10": (*_fast("cpu"), *_fast("full"), *_paper("cifar10", "full", network="cifar10")),
+    # chapter 11, on several data sets. At the scale cpu, on one core, estimated from the times of a few steps and of the records of
+    # chapters 07 and 08: the sweep 40 minutes, "wide" 10, Fashion-MNIST 45, the multiscale network 145; four hours less a little
+    "phantom": (
+        *_sweep(),
+        *_clothes("cpu"),
+        *_multiscale("cpu"),
+        *_clothes("full"),
+        *_multiscale("full"),
+    ),
 }

@@ -159,7 +159,7 @@ def _data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _reproduce_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", help="a data set of the list of runs: digits, mnist, svhn, cifar10")
+    parser.add_argument("suite", help="a suite of the list of runs: digits, mnist, svhn, cifar10, phantom")
     parser.add_argument(
         "--runs", type=Path, default=Path("book/runs.py"), metavar="FILE", help="the list of runs (book/runs.py)"
     )
@@ -377,7 +377,7 @@ def _data(options: argparse.Namespace) -> None:
 
 def _reproduce(options: argparse.Namespace) -> None:
     suites = read_suites(options.runs)
-    suite = suites[check_choice("dataset", options.dataset, suites)]
+    suite = suites[check_choice("suite", options.suite, suites)]
     if options.list:
         scale = at_scale(suite, options.scale, options.device)
         for experiment, seed, why in missing(suite, options.out, scale, options.only):

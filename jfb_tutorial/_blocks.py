@@ -50,9 +50,9 @@ class Norms:
         return groups(channels, affine) if self.norm == "group" else nn.BatchNorm2d(channels, affine=affine)
 
 
-def groups(channels: int, affine: bool) -> nn.GroupNorm:
-    """Group normalisation with as many groups as divide the channels, at most 8."""
-    return nn.GroupNorm(max(n for n in range(1, 9) if channels % n == 0), channels, affine=affine)
+def groups(channels: int, affine: bool, most: int = 8) -> nn.GroupNorm:
+    """Group normalisation with as many groups as divide the channels, at most `most`."""
+    return nn.GroupNorm(max(n for n in range(1, most + 1) if channels % n == 0), channels, affine=affine)
 
 
 def conv(inner: int, outer: int, side: int = 3, **settings) -> nn.Conv2d:

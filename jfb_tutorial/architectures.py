@@ -1,8 +1,9 @@
-"""The networks of the JFB paper as its code defines them, one for scikit-learn's digits, and one of ours for a GPU.
+"""The networks of the JFB paper as its code defines them, the phantom-gradient paper's, one for scikit-learn's digits, and one of
+ours for a GPU.
 
 All take images in [0, 1], `(batch, channels, side, side)`, and return a logit a class; the normalisation is a buffer of Q,
 hence of every checkpoint. Channels, side and classes are those of the data set that a network is named for, unless told
-otherwise; numbers of parameters and latent shapes below are for these. Leaky ReLUs have the slope 0.1; weights start as PyTorch starts them. The paper describes its
+otherwise; numbers of parameters and latent shapes below are for these. Leaky ReLUs have the slope 0.1; weights start as PyTorch starts them. The JFB paper describes its
 networks in words (Appendix E), its code defines them, and the numbers of parameters in its tables are those of the code.
 Where the two disagree we follow the code, and the docstring says so.
 """
@@ -16,12 +17,13 @@ from torch import nn
 
 from ._blocks import Latent, Normalise, Norms, Residual, Subsample, conv, leaky
 from ._checks import check_choice, check_flag, check_integer
+from ._multiscale import Head, Inject, Multiscale
 from .gradients import JFB, Unrolled
 from .network import ImplicitNetwork
 from .normalisation import POLICIES, Rescaling
-from .solvers import FixedPointIteration
+from .solvers import Broyden, FixedPointIteration
 
-__all__ = ["ARCHITECTURES", "NORMS", "build", "cifar10", "digits", "fast_cifar10", "mnist", "svhn"]
+__all__ = ["ARCHITECTURES", "NORMS", "build", "cifar10", "digits", "fast_cifar10", "mnist", "multiscale", "svhn"]
 
 NORMS = (*POLICIES, "group", "rescaling")
 
@@ -70,6 +72,18 @@ def fast_cifar10(**settings: Any) -> ImplicitNetwork:
     return build("fast_cifar10", **settings)
 
 
+def multiscale(**settings: Any) -> ImplicitNetwork:
+    """158,986 parameters, latent a tuple of 24×32×32 and 24×16×16: the phantom-gradient paper's network for CIFAR-10. Keywords as for `build`.
+
+    It is MDEQ-Tiny of the multiscale deep equilibrium models (Bai, Koltun and Kolter 2020), as the phantom-gradient paper's code
+    has it, parameter for parameter; that paper says 170K, and its code does not tell which parameters these would be. R has a
+    block for each resolution, group normalisation, and no damping, so that nothing makes it a contraction. The data enter at the high
+    resolution. In train mode dropout leaves out whole channels of the blocks in R, the same in every step of a forward
+    pass. Our weights start as PyTorch starts them, theirs, where they are not normalised, with a standard deviation of 0.01.
+    """
+    return build("multiscale", **settings)
+
+
 def build(
     name: str,
     *,
@@ -80,6 +94,8 @@ def build(
     explicit: bool = False,
     norm: str = "fixed-point",
     gamma: float | None = None,
+    width: int | None = None,
+    weight_norm: bool | None = None,
     solver: Callable | None = None,
     gradient: Callable = JFB(),  # noqa: B008  (frozen)
     on_unconverged: str = "warn",
@@ -95,10 +111,13 @@ def build(
             the latent grows with the image.
         batch_norm: False leaves the normalisation out of R, the paper's variant for its Jacobian-based method.
         explicit: the explicit twin S(R(0, Q(d))), one step from zero with the same parameters: `gradient=Unrolled(1)`.
-        norm: which statistics the batch normalisation of R uses, see `normalisation.LatentBatchNorm2d`; or "group", group
+        norm: (`multiscale` knows only the default, with its group normalisation in R and batch normalisation elsewhere, and "group")
+            which statistics the batch normalisation of R uses, see `normalisation.LatentBatchNorm2d`; or "group", group
             normalisation in R and in Q, under which no sample knows of the others; or, with batch_norm=False, "rescaling", the
             JFB paper's code's own way, see `normalisation.Rescaling`.
-        gamma: the factor in R that damps u; the network's own by default.
+        gamma: the factor in R that damps u; the network's own by default. `multiscale` has none: its normalisation would undo it.
+        width: channels of each resolution of `multiscale`, at least 3; 24 by default. Other networks have no such setting.
+        weight_norm: of `multiscale`: whether the convolutions of R have weight normalisation, as published; True by default.
         solver: how the fixed point is found; as in the paper's code for JFB by default.
         gradient: the backward rule.
         on_unconverged: "warn", "raise" or "ignore" where a sample misses the tolerance, see `ImplicitNetwork`.
@@ -110,9 +129,9 @@ def build(
     check_choice("network", name, ARCHITECTURES)
     _check_settings(batch_norm, explicit, norm, gradient)
     own = ARCHITECTURES[name]
+    options = _options(name, own, norm, batch_norm, {"gamma": gamma, "width": width, "weight_norm": weight_norm})
     images = _images(name, own, classes, channels, size)
-    gamma = own.gamma if gamma is None else gamma
-    Q, R, S = own.parts(gamma, Norms(norm, batch_norm), images)
+    Q, R, S = own.parts(Norms(norm, batch_norm), images, **options)
     network = ImplicitNetwork(
         Q,
         R,
@@ -122,7 +141,7 @@ def build(
         on_unconverged=on_unconverged,
     )
     if norm == "rescaling":
-        network.before_solve = Rescaling(gamma)
+        network.before_solve = Rescaling(options["gamma"])
     return network
 
 
@@ -140,6 +159,20 @@ def _check_settings(batch_norm: bool, explicit: bool, norm: str, gradient: Calla
         raise ValueError(
             "norm='rescaling' is for an implicit network without batch normalisation; add batch_norm=False"
         )
+
+
+def _options(name: str, own: Architecture, norm: str, batch_norm: bool, options: dict[str, Any]) -> dict[str, Any]:
+    """What is set of the options that not every network has; refused where this one has not."""
+    if not own.batch_norm and (not batch_norm or norm not in (POLICIES[0], "group")):
+        asked = "batch_norm=False" if not batch_norm else f"norm={norm!r}"
+        raise ValueError(
+            f"{asked} is about batch normalisation in R, where {name!r} has group normalisation; leave it out"
+        )
+    options = own.options | {option: value for option, value in options.items() if value is not None}
+    for option in options.keys() - own.options.keys():
+        have = ", ".join(other for other, it in ARCHITECTURES.items() if option in it.options)
+        raise ValueError(f"{option} is no setting of {name!r}; leave it out, or choose a network that has it: {have}")
+    return options
 
 
 class Images(NamedTuple):
@@ -172,7 +205,7 @@ def _images(name: str, own: Architecture, classes: int, channels: int | None, si
     return Images(channels, size, classes, mean, std)
 
 
-def _mnist(gamma: float, norms: Norms, images: Images) -> Parts:
+def _mnist(norms: Norms, images: Images, *, gamma: float) -> Parts:
     def block() -> Residual:
         # the code applies the second leaky ReLU twice: slope 0.1² below zero
         return Residual(nn.Sequential(conv(32, 32), leaky(), conv(32, 32), nn.LeakyReLU(0.01)), norms.inner(32))
@@ -190,7 +223,7 @@ def _mnist(gamma: float, norms: Norms, images: Images) -> Parts:
     return Q, Latent(block(), block(), leaving=gamma), S
 
 
-def _svhn(gamma: float, norms: Norms, images: Images) -> Parts:
+def _svhn(norms: Norms, images: Images, *, gamma: float) -> Parts:
     def basic(inner: int, outer: int, stride: int) -> Residual:
         branch = nn.Sequential(
             *(conv(inner, outer, stride=stride, bias=False), norms.outer(outer), leaky(), nn.Dropout2d(0.1)),
@@ -212,7 +245,7 @@ def _svhn(gamma: float, norms: Norms, images: Images) -> Parts:
     return Q, Latent(block, leaving=gamma), S
 
 
-def _cifar10(gamma: float, norms: Norms, images: Images) -> Parts:
+def _cifar10(norms: Norms, images: Images, *, gamma: float) -> Parts:
     def block(norm: nn.Module, *dropout: nn.Module) -> Residual:
         return Residual(
             nn.Sequential(conv(35, 35), leaky(), *dropout, conv(35, 35)),
@@ -237,7 +270,7 @@ def _cifar10(gamma: float, norms: Norms, images: Images) -> Parts:
     return Q, R, S
 
 
-def _digits(gamma: float, norms: Norms, images: Images) -> Parts:
+def _digits(norms: Norms, images: Images, *, gamma: float) -> Parts:
     Q = nn.Sequential(
         images.normalise(),
         *(conv(images.channels, 32), norms.outer(32), leaky(), nn.MaxPool2d(2)),  # 32×4×4
@@ -251,7 +284,7 @@ def _digits(gamma: float, norms: Norms, images: Images) -> Parts:
     return Q, Latent(block, leaving=gamma), S
 
 
-def _fast_cifar10(gamma: float, norms: Norms, images: Images) -> Parts:
+def _fast_cifar10(norms: Norms, images: Images, *, gamma: float) -> Parts:
     def down(inner: int, outer: int) -> tuple[nn.Module, ...]:
         return conv(inner, outer, stride=2, bias=False), norms.outer(outer), leaky()
 
@@ -277,6 +310,18 @@ def _fast_cifar10(gamma: float, norms: Norms, images: Images) -> Parts:
     return Q, R, S
 
 
+def _multiscale(norms: Norms, images: Images, *, width: int, weight_norm: bool) -> Parts:
+    width = check_integer("width", width, 3, "the head has a third of it; 24 is the published one")
+    check_flag("weight_norm", weight_norm)
+    Q = nn.Sequential(
+        images.normalise(),
+        *(conv(images.channels, width, bias=False), norms.outer(width), nn.ReLU()),
+        *(conv(width, width, bias=False), norms.outer(width), nn.ReLU()),
+        Inject(width),
+    )
+    return Q, Multiscale(width, weight_norm), Head(width, norms, images.classes)
+
+
 def _halved(side: int, times: int) -> int:
     """The side that convolutions with stride 2 and a frame of 1 leave of an image, rounded up each time."""
     for _ in range(times):
@@ -288,37 +333,50 @@ Parts = tuple[nn.Module, nn.Module, nn.Module]
 
 
 class Architecture(NamedTuple):
-    """A network by its name: what makes (Q, R, S) of (gamma, norms, images), γ, the solver; its own data set's mean and standard
-    deviation, a number a channel, and side; the smallest side that it takes, and why not less."""
+    """A network by its name: what makes (Q, R, S) of (norms, images) and its options, these keywords of `build` with their defaults, the
+    solver; its own data set's mean and standard deviation, a number a channel, and side; the smallest side that it takes, and why
+    not less; whether there can be batch normalisation in R."""
 
-    parts: Callable[[float, Norms, Images], Parts]
-    gamma: float
+    parts: Callable[..., Parts]
+    options: dict[str, Any]
     solver: Callable
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: int
     smallest: int = 1
     why: str = "an image has a pixel"
+    batch_norm: bool = True
 
 
 # mean and standard deviation of each channel, of images in [0, 1]
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SVHN = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
 CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+# the numbers of the phantom-gradient paper's code, whose deviations are others
+MDEQ = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 CUT = "Q makes the side {} times smaller, and the 3×3 convolution of S, which has no frame, needs 3 pixels of what is left"
 
 ARCHITECTURES: dict[str, Architecture] = {
     "mnist": Architecture(
-        _mnist, 0.5, FixedPointIteration(tol=1e-1, max_steps=50), (0.1307,), (0.3081,), 28, 9, CUT.format(3)
+        _mnist, {"gamma": 0.5}, FixedPointIteration(tol=1e-1, max_steps=50), (0.1307,), (0.3081,), 28, 9, CUT.format(3)
     ),
-    "svhn": Architecture(_svhn, 0.9, FixedPointIteration(tol=1e-4, max_steps=200), *SVHN, 32, 9, CUT.format(4)),
+    "svhn": Architecture(
+        _svhn, {"gamma": 0.9}, FixedPointIteration(tol=1e-4, max_steps=200), *SVHN, 32, 9, CUT.format(4)
+    ),
     # the paper's code takes ImageNet's numbers for CIFAR-10
-    "cifar10": Architecture(_cifar10, 0.5, FixedPointIteration(tol=1e-1, max_steps=50), *IMAGENET, 32),
+    "cifar10": Architecture(_cifar10, {"gamma": 0.5}, FixedPointIteration(tol=1e-1, max_steps=50), *IMAGENET, 32),
     "digits": Architecture(
-        _digits, 0.5, FixedPointIteration(tol=1e-3, max_steps=50), (0.3053,), (0.3761,), 8, 6, CUT.format(2)
+        _digits, {"gamma": 0.5}, FixedPointIteration(tol=1e-3, max_steps=50), (0.3053,), (0.3761,), 8, 6, CUT.format(2)
     ),
     "fast_cifar10": Architecture(
-        _fast_cifar10, 0.5, FixedPointIteration(tol=1e-2, max_steps=20, relative=True), *CIFAR10, 32
+        _fast_cifar10, {"gamma": 0.5}, FixedPointIteration(tol=1e-2, max_steps=20, relative=True), *CIFAR10, 32
+    ),
+    "multiscale": Architecture(
+        _multiscale,
+        {"width": 24, "weight_norm": True},
+        Broyden(tol=1e-3, max_steps=18, relative=True),
+        *(*MDEQ, 32),
+        batch_norm=False,
     ),
 }
 """The networks by name."""

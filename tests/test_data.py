@@ -19,10 +19,11 @@ from scipy.io import loadmat, savemat
 from torchvision import datasets
 
 from jfb_tutorial.__main__ import main
-from jfb_tutorial.training import data, downloads
+from jfb_tutorial.training import data, downloads, train
 from jfb_tutorial.training import published as published_files
 from jfb_tutorial.training.batches import Augmentation, Batches, generator
 from jfb_tutorial.training.data import Images, hold_out, load
+from jfb_tutorial.training.recipes import recipe
 
 NOISE = np.random.default_rng(0)
 
@@ -118,14 +119,18 @@ def published(monkeypatch):
         files[name] = content
         return hashlib.md5(content).hexdigest()
 
-    mnist = []
-    for stem, count in (("train", 20), ("t10k", 10)):
-        for what, array in (
-            ("images-idx3", rng.integers(256, size=(count, 28, 28), dtype=np.uint8)),
-            ("labels-idx1", np.arange(count, dtype=np.uint8) % 10),
-        ):
-            name = f"{stem}-{what}-ubyte.gz"
-            mnist.append((name, sums(name, gzip.compress(idx(array)))))
+    def packed(folder=""):
+        made = []
+        for stem, count in (("train", 20), ("t10k", 10)):
+            for what, array in (
+                ("images-idx3", rng.integers(256, size=(count, 28, 28), dtype=np.uint8)),
+                ("labels-idx1", np.arange(count, dtype=np.uint8) % 10),
+            ):
+                name = f"{stem}-{what}-ubyte.gz"
+                made.append((name, sums(folder + name, gzip.compress(idx(array)))))
+        return made
+
+    mnist = packed()
     svhn = {}
     for split in ("train", "test"):
         file = io.BytesIO()
@@ -150,6 +155,7 @@ def published(monkeypatch):
             else:
                 lists["test" if name == "test_batch" else "train"].append([name, md5])
     md5 = sums("cifar-10-python.tar.gz", archive.getvalue())
+    fashion = packed("fashion/")  # the files of both have the same names
 
     class Handler(BaseHTTPRequestHandler):
         asked: list = []  # noqa: RUF012
@@ -182,6 +188,8 @@ def published(monkeypatch):
     host = f"http://127.0.0.1:{server.server_port}/"
     monkeypatch.setattr(datasets.MNIST, "mirrors", [host])
     monkeypatch.setattr(datasets.MNIST, "resources", mnist)
+    monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [f"{host}fashion/"])
+    monkeypatch.setattr(datasets.FashionMNIST, "resources", fashion)
     monkeypatch.setattr(datasets.SVHN, "split_list", {s: [host + name, name, md5] for s, (name, md5) in svhn.items()})
     monkeypatch.setattr(datasets.CIFAR10, "url", host + "cifar-10-python.tar.gz")
     monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", md5)
@@ -195,7 +203,12 @@ def published(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "train", "test", "shape"),
-    [("mnist", 20, 10, (1, 28, 28)), ("svhn", 12, 12, (3, 32, 32)), ("cifar10", 20, 4, (3, 32, 32))],
+    [
+        ("mnist", 20, 10, (1, 28, 28)),
+        ("svhn", 12, 12, (3, 32, 32)),
+        ("cifar10", 20, 4, (3, 32, 32)),
+        ("fashion-mnist", 20, 10, (1, 28, 28)),
+    ],
 )
 def test_download_and_read(published, tmp_path, name, train, test, shape):
     images = load(name, root=tmp_path, download=True)
@@ -214,6 +227,11 @@ def test_the_pixels_are_those_of_the_files(published, tmp_path):
     images = load("mnist", root=tmp_path, download=True)
     raw = gzip.decompress(published.files["train-images-idx3-ubyte.gz"])[16:]
     assert images.images.numpy().tobytes() == raw
+    images = load("fashion-mnist", root=tmp_path, download=True)
+    assert (
+        images.images.numpy().tobytes() == gzip.decompress(published.files["fashion/train-images-idx3-ubyte.gz"])[16:]
+    )
+    assert images.classes[9] == "Ankle boot"
     with tarfile.open(fileobj=io.BytesIO(published.files["cifar-10-python.tar.gz"])) as archive:
         member = archive.extractfile("cifar-10-batches-py/data_batch_2")
         assert member is not None
@@ -264,6 +282,7 @@ def test_a_part_that_is_whole_already_needs_no_bytes(published, tmp_path):
         ("mnist", "MNIST/raw/train-images-idx3-ubyte"),
         ("svhn", "SVHN/train_32x32.mat"),
         ("cifar10", "cifar-10-batches-py/data_batch_3"),
+        ("fashion-mnist", "FashionMNIST/raw/train-images-idx3-ubyte"),
     ],
 )
 def test_damaged_and_missing_files_are_named(published, tmp_path, name, file):
@@ -347,11 +366,12 @@ def test_what_has_come_is_written_to_no_file_of_others(published, tmp_path, monk
 def test_every_file_of_torchvisions_has_a_sha256_sum_and_a_size():
     """Else an update of torchvision would have its new files checked by MD5 alone."""
     packed = [md5 for _, md5 in datasets.MNIST.resources]
+    packed += [md5 for _, md5 in datasets.FashionMNIST.resources]
     packed += [datasets.SVHN.split_list[split][2] for split in ("train", "test")] + [datasets.CIFAR10.tgz_md5]
     batches = [md5 for _, md5 in (*datasets.CIFAR10.train_list, *datasets.CIFAR10.test_list)]
     assert set(packed) == set(downloads.BYTES)
     assert {*packed, *batches, datasets.CIFAR10.meta["md5"]} == set(downloads.SHA256)
-    assert len(set(downloads.SHA256.values())) == 14
+    assert len(set(downloads.SHA256.values())) == 18
     assert all(len(text) == 64 for text in (*downloads.SHA256.values(), *downloads.UNPACKED.values()))
 
 
@@ -467,6 +487,34 @@ def test_files_in_mnists_place_that_are_others_are_read_and_named(tmp_path, monk
     # a folder of the name is not read then, which is said
     (tmp_path / "mnist" / "train").mkdir(parents=True)
     assert "since mnist is there as its published files" in load("mnist", root=tmp_path).notes[0]
+
+
+def test_fashion_mnist_is_known_by_the_packed_files_beside_it(published, tmp_path):
+    """Sums of its unpacked files are nowhere published."""
+    assert not load("fashion-mnist", root=tmp_path, download=True).notes
+    packed = tmp_path / "FashionMNIST" / "raw" / "train-images-idx3-ubyte.gz"
+    content = packed.read_bytes()
+    packed.unlink()
+    (note,) = load("fashion-mnist", root=tmp_path).notes
+    assert note.startswith(f"{packed.with_suffix('')} is not known to be fashion-mnist's published file")
+    # nor by a packed file that is another one, or by one that unpacks to something else
+    packed.write_bytes(gzip.compress(b"other"))
+    assert len(load("fashion-mnist", root=tmp_path).notes) == 1
+    packed.write_bytes(content)
+    unpacked = packed.with_suffix("")
+    unpacked.write_bytes(unpacked.read_bytes()[:-1] + b"x")
+    assert len(load("fashion-mnist", root=tmp_path).notes) == 1
+    packed.write_bytes(gzip.compress(unpacked.read_bytes()))
+    assert len(load("fashion-mnist", root=tmp_path).notes) == 1
+
+
+def test_fashion_mnist_trains_with_the_mnist_network(published, tmp_path, monkeypatch):
+    monkeypatch.setenv("JFB_DATA", str(tmp_path))
+    load("fashion-mnist", download=True)
+    plan = recipe("fashion-mnist", "smoke", images=20, batch=10, reestimate=0, probe=0)
+    record = train(plan).record
+    assert (record["config"]["network"], record["parameters"]) == ("mnist", 54_352)
+    assert record["result"]["test_images"] == 10
 
 
 def test_what_torchvision_once_made_of_mnist_is_not_read(tmp_path):

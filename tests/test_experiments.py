@@ -247,6 +247,24 @@ def test_file_names_are_those_of_one_experiment_each():
             assert re.fullmatch(r"[a-z0-9]+-[a-z0-9.-]+-(cpu|full)-0\.json", each.file(0))
 
 
+def test_the_suite_of_chapter_11():
+    suite = SUITES["phantom"]
+    labels = [(each.label, each.scale) for each in suite]
+    assert len(set(labels)) == len(labels), "--only would mean two experiments"
+    assert {each.recipe.dataset for each in suite} == {"digits", "fashion-mnist", "cifar10"}
+    assert {each.suite for each in suite} == {"phantom"}
+    # every other one is found under the name of its data set
+    for name in SUITES.keys() - {"phantom"}:
+        assert {(each.suite, each.recipe.dataset) for each in SUITES[name]} == {("", name)}
+    sweep = [each for each in suite if each.label.startswith("sweep-")]
+    # two rules, six numbers of steps, three dampings; at one step undamped both rules are JFB
+    assert len(sweep) == 2 * 6 * 3 - 1
+    assert len({each.recipe.rule for each in sweep}) == len(sweep)
+    assert all(each.recipe.radius and len(each.seeds) >= 2 for each in suite)
+    with pytest.raises(FileNotFoundError, match="reproduce phantom --out nowhere makes it"):
+        sweep[0].records("nowhere")
+
+
 def test_every_record_of_the_book_is_of_its_experiment_and_in_the_ledger(site):
     page = (site / "reproductions.html").read_text()
     for path in sorted((BOOK / "records").glob("*-*-*-[0-9].json")):
@@ -259,9 +277,7 @@ def test_every_record_of_the_book_is_of_its_experiment_and_in_the_ledger(site):
         assert path.name.rpartition("-")[0] in page, path.name
     for path in sorted((BOOK / "records" / "failed").glob("*.json")):
         failure = records.read(path)
-        (experiment,) = (
-            each for each in SUITES[failure["config"]["dataset"]] if path.name == each.file(failure["seed"])
-        )
+        (experiment,) = (each for suite in SUITES.values() for each in suite if path.name == each.file(failure["seed"]))
         assert failure.recipe == experiment.recipe.replace(seed=failure["seed"]), path.name
         assert "with changes" not in failure["commit"], path.name
         assert path.name.rpartition("-")[0] in page, path.name

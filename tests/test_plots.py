@@ -20,7 +20,7 @@ from jfb_tutorial.pages.plots import (
 from jfb_tutorial.pages.recorded import Recorded, interval, spread
 from jfb_tutorial.pages.tables import table_of
 from jfb_tutorial.pages.traffic import Traffic
-from jfb_tutorial.pages.windows import NAMES, windows
+from jfb_tutorial.pages.windows import NAMES, animals, windows
 from jfb_tutorial.training.experiments import read_suites
 
 SUITES = read_suites(BOOK / "runs.py")
@@ -99,6 +99,15 @@ def test_windows_are_small_pictures_and_the_same_every_time(name):
     assert cut.dtype == torch.uint8
     assert torch.equal(cut, windows(name, 3, seed=2, side=128, columns=(0.0, 0.5)))
     assert cut.double().std() > 1
+
+
+def test_the_animals_are_small_pictures():
+    pictures = animals(BOOK / "images" / "windows")
+    assert pictures.shape == (6, 3, 32, 32)
+    assert pictures.dtype == torch.uint8
+    assert len(pictures.flatten(1).unique(dim=0)) == 6
+    red, green, blue = pictures[5].double().mean(dim=(1, 2))
+    assert red > max(green, blue), "the parrot is red"
 
 
 def test_a_table_of_rows_with_the_same_keys():

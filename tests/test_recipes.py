@@ -11,10 +11,11 @@ from jfb_tutorial.solvers import Anderson, FixedPointIteration
 from jfb_tutorial.training.recipes import RULES, SCALES, SOLVERS, Recipe, parse, recipe
 
 
-@pytest.mark.parametrize("network", ["digits", "mnist", "svhn", "cifar10", "fast_cifar10"])
+@pytest.mark.parametrize("network", ["digits", "mnist", "svhn", "cifar10", "fast_cifar10", "multiscale"])
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_books_recipes_come_back_from_json(network, scale):
-    made = recipe(network.removeprefix("fast_"), scale, network=network)
+    dataset = "cifar10" if network == "multiscale" else network.removeprefix("fast_")
+    made = recipe(dataset, scale, network=network)
     assert made.network == network
     assert Recipe.from_json(json.loads(json.dumps(made.to_json()))) == made
     changed = made.replace(rule="UnrolledPhantom(steps=3, damping=0.7)", solver=Anderson(memory=3), seed=4)
@@ -31,6 +32,41 @@ def test_the_settings_of_the_papers_code():
     assert (cifar10.flip, cifar10.crop, cifar10.fill, cifar10.erase) == ("random", 2, "mean", 0.95)
     assert [cifar10.rate(step, 500_000, 500) for step in (0, 99_999, 100_000, 499_999)] == [1e-3, 1e-3, 5e-4, 6.25e-5]
     assert recipe("cifar10", "full").network == "fast_cifar10"
+
+
+def test_fields_that_came_later_are_written_down_where_they_are_set():
+    """So that what was recorded before them is still of the same recipe."""
+    later = {"width", "weight_norm", "pretrain", "pretrain_steps", "radius"}
+    made = recipe("cifar10", "full", network="multiscale")
+    assert not later & set(made.to_json())
+    assert {f.name for f in fields(Recipe)} == set(made.to_json()) | later
+    changed = made.replace(width=12, weight_norm=False, pretrain=8, pretrain_steps=6, radius=True)
+    assert {name: changed.to_json()[name] for name in later} == {
+        "width": 12,
+        "weight_norm": False,
+        "pretrain": 8,
+        "pretrain_steps": 6,
+        "radius": True,
+    }
+    assert Recipe.from_json(json.loads(json.dumps(changed.to_json()))) == changed
+    assert made.differences(made.to_json(), {}) == []
+    assert set(changed.differences(made.to_json(), {})) == later
+    assert set(made.differences(changed.to_json(), {})) == later
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pretrain": 20}, r"pretrain must be below epochs, 20, got 20: .*rule='Unrolled\(10\)'"),
+        ({"pretrain": 3, "explicit": True}, "an explicit network has nothing to be pretrained for"),
+        ({"pretrain_steps": 5}, "pretrain_steps is about the epochs that pretrain counts, and there are none, got 5"),
+        ({"pretrain": -1}, "pretrain must be at least 0, got -1"),
+        ({"pretrain": 1, "pretrain_steps": 0}, "pretrain_steps must be at least 1, got 0"),
+    ],
+)
+def test_pretraining_that_makes_no_sense_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        recipe("digits", **changes)
 
 
 def test_every_option_says_what_it_is():

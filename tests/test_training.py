@@ -190,10 +190,45 @@ def test_large_latents_are_probed_too():
     assert any("probe_error" in row and row["gamma"] is None for row in rows)
 
 
+def test_the_first_epochs_are_trained_unrolled_and_the_others_by_the_rule(tmp_path):
+    rules = []
+
+    def look(row, network):
+        rules.append(network.gradient)
+
+    run = train(small(epochs=3, pretrain=2, pretrain_steps=4), tmp_path / "run", callback=look)
+    assert rules == 3 * [JFB()]  # the callback, and the probe, see the network's own rule
+    assert [row["gamma"] is not None for row in run.record["epochs"]] == [True, True, True]
+    # an unrolled network makes no iteration
+    assert ["steps_mean" in row for row in run.record["epochs"]] == [False, False, True]
+    assert run.record["config"]["pretrain"] == 2
+    assert run.record["config"]["pretrain_steps"] == 4
+    # what is pretrained for an epoch is what unrolling trains in it, and then the rule goes on
+    one, other = (
+        train(small(epochs=2, reestimate=0, **changes)) for changes in ({"pretrain": 1}, {"rule": Unrolled(10)})
+    )
+    assert one.record["epochs"][0]["loss"] == other.record["epochs"][0]["loss"]
+    assert one.record["epochs"][1]["loss"] != other.record["epochs"][1]["loss"]
+    # and a run that is stopped within goes on to the same weights
+    plan = small(epochs=3, pretrain=2, reestimate=0)
+    with pytest.raises(Stop):
+        train(plan, tmp_path / "stopped", callback=stop_after(1))
+    resumed = train(plan, tmp_path / "stopped", resume=True)
+    assert same(train(plan).network.state_dict(), resumed.network.state_dict())
+
+
 def test_the_rules_are_compared_on_the_probe():
     cosines = train(small(compare=True)).record["epochs"][-1]["cosines"]
     assert cosines["exact, gmres"] == pytest.approx(1, abs=1e-5)
     assert 0.8 < cosines["JFB"] < cosines["NeumannSeries(6), λ = 1"] < 1
+    # the run's own rule as well, where that is none of the book's; an exact one would add nothing
+    row = train(small(epochs=1, compare=True, radius=True, rule=NeumannSeries(3, 0.8))).record["epochs"][-1]
+    assert row["cosines"].keys() - cosines.keys() == {"NeumannSeries(3), λ = 0.8"}
+    assert row["cosines"]["JFB"] < row["cosines"]["NeumannSeries(3), λ = 0.8"] < 1
+    assert 0 < row["spectral_radius"] <= row["gamma"]
+    exact = train(small(epochs=1, compare=True, rule=ImplicitDifferentiation(tol=1e-3))).record["epochs"][-1]
+    assert exact["cosines"].keys() == cosines.keys()
+    assert "spectral_radius" not in exact
 
 
 def test_statistics_are_measured_anew_and_weights_left_alone():

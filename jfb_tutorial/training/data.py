@@ -1,7 +1,7 @@
 """Data: whole sets of small images as uint8 tensors, from the files that torchvision downloads, from folders, or built in.
 
 The data root is `$JFB_DATA`, or else a folder in the user's cache. A set `NAME` is looked for there in two forms: as the files of
-torchvision's MNIST, SVHN or CIFAR10, and as an image folder `NAME/{train,test}/<class>/*`. `digits` needs neither: scikit-learn
+torchvision's MNIST, SVHN, CIFAR10 or FashionMNIST, and as an image folder `NAME/{train,test}/<class>/*`. `digits` needs neither: scikit-learn
 brings 1,797 handwritten digits of 8×8 pixels along (Alpaydin and Kaynak 1998). Where a set is there as files, or built in, a folder
 of its name is not read, and a line says so.
 
@@ -39,7 +39,7 @@ from .published import READERS
 
 __all__ = ["DATASETS", "DataNotFoundError", "Images", "data_root", "hold_out", "load"]
 
-DATASETS = ("digits", "mnist", "svhn", "cifar10")
+DATASETS = ("digits", "mnist", "svhn", "cifar10", "fashion-mnist")
 # about a fifth of the 1,797
 DIGITS_TEST = 360
 
@@ -278,8 +278,10 @@ def _published(name: str, split: str, root: Path, missing: list[Path]) -> Images
         images, labels, classes = READERS[name](*downloads.split_files(name, split, root))
     except ValueError as error:
         raise ValueError(f"{name} is damaged: {error}. Remove it. {_ways(name, root)}") from None
+    # of MNIST the unpacked files are known, of Fashion-MNIST the packed ones, which need not be there
+    known = "is not" if name == "mnist" else "is not known to be"
     notes = tuple(
-        f"{shown(path)} is not {name}'s published file, and is read all the same"
+        f"{shown(path)} {known} {name}'s published file, and is read all the same"
         for path in downloads.unpublished(name, split, root)
     )
     return Images(name, torch.from_numpy(images), torch.from_numpy(labels), classes, notes)

@@ -6,6 +6,7 @@ can be forged, so it only says which file is meant; that a file is this one, its
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import stat
@@ -32,6 +33,11 @@ SHA256 = {
     "d53e105ee54ea40749a09fcbcd1e9432": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
     "9fb629c4189551a2d022fa330f9573f3": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "ec29112dd5afa0611ce80d1b7f02629c": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    # Fashion-MNIST, packed: the same
+    "8d4fb7e6c68d591d4c3dfef9ec88bf0d": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    "25c81989df183df01b3e8a0aad5dffbe": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    "bef4ecab320f06d8554ea6380940ec79": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    "bb300cfdad3c16e7a12a480ee83cd310": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     # SVHN: train, test
     "e26dedcc434d2e4c54c9b2d4a06d8373": "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
     "eb5a983be6a315427106f1b164d9cef3": "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
@@ -52,6 +58,10 @@ BYTES = {
     "d53e105ee54ea40749a09fcbcd1e9432": 28_881,
     "9fb629c4189551a2d022fa330f9573f3": 1_648_877,
     "ec29112dd5afa0611ce80d1b7f02629c": 4_542,
+    "8d4fb7e6c68d591d4c3dfef9ec88bf0d": 26_421_880,
+    "25c81989df183df01b3e8a0aad5dffbe": 29_515,
+    "bef4ecab320f06d8554ea6380940ec79": 4_422_102,
+    "bb300cfdad3c16e7a12a480ee83cd310": 5_148,
     "e26dedcc434d2e4c54c9b2d4a06d8373": 182_040_794,
     "eb5a983be6a315427106f1b164d9cef3": 64_275_384,
     "c58f30108f718f92721af3b95e74349a": 170_498_071,
@@ -67,6 +77,10 @@ UNPACKED = {
 """SHA-256 sums of MNIST's files as they are read. Others in their place are read as well, since people put their own there."""
 
 
+IDX: dict[str, type[datasets.MNIST]] = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}
+"""The sets in MNIST's format, in a folder of the class's name each."""
+
+
 def all_files(name: str, split: str, root: Path) -> list[Path]:
     """The files that must be there: but for SVHN, those of both splits."""
     return [path for path, _ in _with_sums(name, split, root)]
@@ -75,7 +89,7 @@ def all_files(name: str, split: str, root: Path) -> list[Path]:
 def split_files(name: str, split: str, root: Path) -> list[Path]:
     """The files that are read for a split, in the order of `published.READERS`."""
     files = all_files(name, split, root)
-    if name == "mnist":
+    if name in IDX:
         return files[:2] if split == "train" else files[2:]
     if name == "cifar10":
         *batches, test, meta = files
@@ -95,10 +109,22 @@ def damaged(name: str, split: str, root: Path) -> list[Path]:
 
 
 def unpublished(name: str, split: str, root: Path) -> list[Path]:
-    """Files of a split that are read although they are not the published ones; only of MNIST there may be such."""
-    if name != "mnist":
-        return []
-    return [path for path in split_files(name, split, root) if _sha256(path) != UNPACKED[path.name]]
+    """Files of a split that are read although nothing says that they are the published ones; only in MNIST's format there may be such."""
+    return (
+        [path for path in split_files(name, split, root) if not _is_published(path, IDX[name])] if name in IDX else []
+    )
+
+
+def _is_published(path: Path, published: type[datasets.MNIST]) -> bool:
+    if published is datasets.MNIST:
+        return _sha256(path) == UNPACKED[path.name]
+    # nobody has published sums of the unpacked files: the packed one beside it, if it is the published one, has to tell
+    packed = path.with_name(f"{path.name}.gz")
+    md5 = dict(published.resources)[packed.name]
+    if not packed.is_file() or not is_whole(packed, md5):
+        return False
+    with gzip.open(packed) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == _sha256(path)
 
 
 def is_whole(path: Path, md5: str) -> bool:
@@ -119,10 +145,10 @@ def fetch(name: str, root: Path) -> None:
         missing(name, split, root) + damaged(name, split, root) for split in ("train", "test")
     ):
         return
-    if name == "mnist":
-        folder = root / "MNIST" / "raw"
-        for filename, md5 in datasets.MNIST.resources:
-            download([mirror + filename for mirror in datasets.MNIST.mirrors], folder / filename, md5)
+    if name in IDX:
+        folder = _idx_folder(name, root)
+        for filename, md5 in IDX[name].resources:
+            download([mirror + filename for mirror in IDX[name].mirrors], folder / filename, md5)
             extract_archive(str(folder / filename), str(folder))
     elif name == "svhn":
         for split in ("train", "test"):
@@ -232,15 +258,19 @@ def _open_part(part: Path) -> BinaryIO:
 
 def _with_sums(name: str, split: str, root: Path) -> list[tuple[Path, str | None]]:
     """The files that torchvision wants to see when it reads a split: but for SVHN, those of both."""
-    if name == "mnist":  # the checksums are those of the packed files
+    if name in IDX:  # the checksums are those of the packed files
         names = (f"{stem}-{what}-ubyte" for stem in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
-        return [(root / "MNIST" / "raw" / name, None) for name in names]
+        return [(_idx_folder(name, root) / file, None) for file in names]
     if name == "svhn":
         _, filename, md5 = datasets.SVHN.split_list[split]
         return [(root / "SVHN" / filename, md5)]
     cifar = datasets.CIFAR10
     listing = [*cifar.train_list, *cifar.test_list, (cifar.meta["filename"], cifar.meta["md5"])]
     return [(root / cifar.base_folder / filename, md5) for filename, md5 in listing]
+
+
+def _idx_folder(name: str, root: Path) -> Path:
+    return root / IDX[name].__name__ / "raw"
 
 
 def _idx_is_whole(path: Path) -> bool:

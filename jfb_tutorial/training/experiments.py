@@ -1,6 +1,7 @@
 """Experiments: runs that are named, listed in a file, and made where their record is missing or old.
 
-A list of runs is a Python file with a dictionary `SUITES`, from a data set to a tuple of experiments; the book's is `book/runs.py`.
+A list of runs is a Python file with a dictionary `SUITES`, from a name, which is a data set's where all are of one, to a tuple of
+experiments; the book's is `book/runs.py`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Experiment:
         seeds: of the runs.
         keeps: the name of a file for the trained network of seed 0, beside its record, which then has a copy of the same name, as
             `mnist.safetensors` and `mnist.json`; "" keeps none.
+        suite: what the list of runs calls the suite that they are in; "" where that is the name of their data set.
     """
 
     label: str
@@ -45,6 +47,7 @@ class Experiment:
     recipe: Recipe
     seeds: range
     keeps: str = ""
+    suite: str = ""
 
     def file(self, seed: int) -> str:
         """The name of a run's record, `<dataset>-<label>-<scale>-<seed>.json`."""
@@ -62,14 +65,15 @@ class Experiment:
             path = Path(folder) / self.file(seed)
             if not path.is_file():
                 raise FileNotFoundError(
-                    f"there is no record {path}; python -m jfb_tutorial reproduce {self.recipe.dataset} --out {folder} makes it"
+                    f"there is no record {path}; python -m jfb_tutorial reproduce {self.suite or self.recipe.dataset} --out "
+                    f"{folder} makes it"
                 )
             read.append(records.read(path))
         return read
 
 
 def read_suites(path: Path | str) -> dict[str, Suite]:
-    """The `SUITES` of a list of runs, by data set.
+    """The `SUITES` of a list of runs, by name.
 
     Raises:
         FileNotFoundError, ValueError: there is no such file, or it has no `SUITES`, or running it fails.
@@ -87,7 +91,7 @@ def read_suites(path: Path | str) -> dict[str, Suite]:
             f"the list of runs {path} cannot be read ({fault}); mend it, or name another by --runs"
         ) from error
     if not isinstance(suites, dict):
-        raise ValueError(f"{path} must define SUITES, a dictionary from a data set to a tuple of experiments")
+        raise ValueError(f"{path} must define SUITES, a dictionary from a name to a tuple of experiments")
     return suites
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .._checks import all_finite
-from ..gradients import tally
+from ..gradients import Unrolled, tally
 from ..network import ImplicitNetwork
 from ..normalisation import reestimate
 from . import checkpoints, devices, probes, records
@@ -111,7 +111,8 @@ def train(
         training and for the rest of the epoch; `peak_memory` in bytes: of the GPU's allocator in training, or on the CPU that
         of the process since it started. The losses and accuracies of rows are those of the weights under way, `loss` with
         label smoothing if there is any; `result` is measured with the weights that are kept, averaged and re-estimated where
-        the recipe says so. Its `seconds` are all of the run's, loading and testing included. What a run does not have is null.
+        the recipe says so. Its `seconds` are all of the run's, loading and testing included. What a run does not have is null; epochs that
+        were pretrained have made no iteration.
 
     Raises:
         FileExistsError: `out` holds a run, and `resume` is False; or files in it that the run would write over and has not
@@ -282,7 +283,8 @@ class _Training:
         with tally() as count, warnings.catch_warnings():
             # an exact rule that may fail does so often; the row has the largest residual
             warnings.filterwarnings("ignore", r".* left .* unsolved after", RuntimeWarning)
-            rate = self._steps(epoch, meter)
+            with self._pretraining(epoch):
+                rate = self._steps(epoch, meter)
             row = {"epoch": epoch + 1, "lr": rate, **meter.row(self.processes.add_up, self.processes.take_largest)}
         # one read of the device an epoch; the loss of the last step is that of the weights before it
         if not all_finite(self.network.parameters()):
@@ -291,6 +293,12 @@ class _Training:
         row["adjoint_residual"] = max(count.residuals, default=None)
         row["peak_memory"] = probes.peak_memory(self.device)
         return row
+
+    def _pretraining(self, epoch: int) -> AbstractContextManager:
+        """Inside, the network is unrolled if this is an epoch to be pretrained; the probe and the callback see its own rule again."""
+        if epoch >= self.recipe.pretrain:
+            return nullcontext()
+        return self.network.using(gradient=Unrolled(self.recipe.pretrain_steps))
 
     def _steps(self, epoch: int, meter: Meter) -> float:
         """The steps of an epoch; the learning rate of the last one."""

@@ -7,11 +7,12 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from numbers import Integral, Real
+from types import MappingProxyType
 from typing import Any
 
 from .._checks import check_choice, check_flag, check_integer, check_positive, shown
 
-__all__ = ["call", "count", "fraction", "number", "one_of", "option", "parse", "switch"]
+__all__ = ["added", "call", "count", "fraction", "number", "one_of", "option", "parse", "switch"]
 
 Reader = Callable[[str, str], Any]
 """From an option's name and its text on the command line to its value."""
@@ -33,6 +34,13 @@ def option(default: Any, help: str, *, parse: Reader | None, check: Check) -> An
         check: what its value has to be.
     """
     return field(default=default, metadata={"help": help, "parse": parse, "check": check})
+
+
+def added(field: Any) -> Any:
+    """A field that came later: records and checkpoints hold it only where it is not at its default, as those made before do not."""
+    # what `field()` has made is no annotation of a class yet, so that its metadata may still be replaced
+    field.metadata = MappingProxyType({**field.metadata, "added": True})
+    return field
 
 
 def switch(default: bool, help: str) -> Any:

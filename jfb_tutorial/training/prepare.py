@@ -106,7 +106,15 @@ def settle(recipe: Recipe, network: ImplicitNetwork | None) -> Recipe:
         raise TypeError(
             f"network must be an ImplicitNetwork, got {type(network).__name__}; ImplicitNetwork(Q, R, S) is one"
         )
-    for name, default in {"batch_norm": True, "explicit": False, "norm": "fixed-point", "gamma": None}.items():
+    ours = {
+        "batch_norm": True,
+        "explicit": False,
+        "norm": "fixed-point",
+        "gamma": None,
+        "width": 0,
+        "weight_norm": True,
+    }
+    for name, default in ours.items():
         if getattr(recipe, name) != default:
             raise ValueError(f"{name} is about this package's architectures; leave it out, and build your network so")
     changes: dict[str, Any] = {"network": OWN}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from .. import bench
 from .._jacobian import buffers_kept
-from ..gradients import ImplicitDifferentiation
+from ..gradients import ImplicitDifferentiation, PublishedCG
 from ..network import ImplicitNetwork
 from ..theory import contraction_factor, criterion, lipschitz_estimate, spectral_radius
 from .data import Images
@@ -62,14 +63,24 @@ def _probe(network: ImplicitNetwork, recipe: Recipe, images: Images) -> dict:
             one = lipschitz_estimate(T, u, radius=radius)
             # the tolerance is for a curve to look at; a tight one costs several times as many products
             row = {"gamma": contraction_factor(T, u, tol=1e-2), "gamma_one_direction": one}
+            if recipe.radius or recipe.criterion:
+                row["spectral_radius"] = spectral_radius(T, u, tol=1e-3)
             if recipe.criterion:
-                row |= {"spectral_radius": spectral_radius(T, u, tol=1e-3), "criterion": criterion(network, d).smallest}
+                row["criterion"] = criterion(network, d).smallest
             if recipe.compare:
-                rules = bench.compare(network, d, images.labels, F.cross_entropy, reference=REFERENCE).rows
-                row["cosines"] = {bench.name(each.rule): each.cosine for each in rules}
+                compared = bench.compare(
+                    network, d, images.labels, F.cross_entropy, _rules(recipe), reference=REFERENCE
+                )
+                row["cosines"] = {bench.name(each.rule): each.cosine for each in compared.rows}
         except (FloatingPointError, RuntimeError, ValueError) as error:
             row["probe_error"] = str(error)  # no fixed point, or one at which I − J cannot be solved with
     return row
+
+
+def _rules(recipe: Recipe) -> tuple[Callable, ...]:
+    """The book's rules, and the run's own where that is another one and not exact."""
+    known = recipe.rule in bench.RULES or isinstance(recipe.rule, (ImplicitDifferentiation, PublishedCG))
+    return bench.RULES if known else (*bench.RULES, recipe.rule)
 
 
 def measure(

@@ -1,4 +1,4 @@
-"""The published files of MNIST, SVHN and CIFAR-10 as arrays: a reader for each, which checks what it reads.
+"""The published files of MNIST, Fashion-MNIST, SVHN and CIFAR-10 as arrays: a reader for each, which checks what it reads.
 
 torchvision reads them too, but MNIST unchecked, or from another folder without a word, and CIFAR-10 with a pickle's power to run
 any code; its addresses and checksums are used in `downloads`.
@@ -19,6 +19,7 @@ from scipy.io import loadmat
 __all__ = ["READERS", "read_idx"]
 
 DIGITS = tuple("0123456789")
+CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 Read = tuple[np.ndarray, np.ndarray, tuple[str, ...]]
 """Images `(N, channels, height, width)`, uint8; labels `(N,)`, int64; the names of the classes."""
@@ -40,6 +41,11 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
 def read_mnist(images: Path, labels: Path) -> Read:
     """The two files of a split."""
     return *_checked(read_idx(images, 3)[:, None], read_idx(labels, 1), (1, 28, 28), images, labels), DIGITS
+
+
+def read_fashion_mnist(images: Path, labels: Path) -> Read:
+    """The two files of a split, in MNIST's format."""
+    return *read_mnist(images, labels)[:2], CLOTHES
 
 
 def read_svhn(file: Path) -> Read:
@@ -72,7 +78,12 @@ def read_cifar10(*files: Path) -> Read:
     return images, labels, names
 
 
-READERS: dict[str, Callable[..., Read]] = {"mnist": read_mnist, "svhn": read_svhn, "cifar10": read_cifar10}
+READERS: dict[str, Callable[..., Read]] = {
+    "mnist": read_mnist,
+    "fashion-mnist": read_fashion_mnist,
+    "svhn": read_svhn,
+    "cifar10": read_cifar10,
+}
 """By data set: what reads the files of a split, in the order of `downloads.split_files`."""
 
 

@@ -20,6 +20,7 @@ from ..normalisation import POLICIES
 from .batches import Augmentation
 from .data import DATASETS
 from .options import (
+    added,
     as_number,
     call,
     count,
@@ -72,12 +73,14 @@ class Recipe:
     dataset: str
     network: str = one_of("", "the architecture; by default the data set's", (*ARCHITECTURES, OWN))
     batch_norm: bool = switch(True, "batch normalisation in R")
-    dropout: bool = switch(True, "dropout in Q and S")
+    dropout: bool = switch(True, "dropout, where the network has it")
     norm: str = one_of("fixed-point", f"its policy, or what stands in for it: {', '.join(NORMS)}", NORMS)
     explicit: bool = switch(False, "the explicit twin")
     gamma: float | None = number(
         None, "the factor in R that damps u; by default the network's own", check=number_or_none
     )
+    width: int = added(count(0, "channels of each resolution of the multiscale network; 0 is its own number, 24"))
+    weight_norm: bool = added(switch(True, "weight normalisation in R, in the multiscale network"))
     rule: Callable = call(JFB(), "the backward rule, as in Python: JFB, 'NeumannSeries(terms=6)', …", RULES)
     solver: Callable | None = call(
         None, "the forward solver, as in Python; by default the network's own", SOLVERS, optional=True
@@ -86,6 +89,12 @@ class Recipe:
         None, "the solver in evaluation; by default the one in training", SOLVERS, optional=True
     )
     epochs: int = count(10, "passes over the training images", least=1)
+    pretrain: int = added(
+        count(
+            0, "the first so many of these epochs are trained through an unrolled network, before the rule takes over"
+        )
+    )
+    pretrain_steps: int = added(count(10, "steps of that network, from zero", least=1))
     batch: int = count(100, "images in a step, over all processes together", least=1)
     optimiser: str = one_of(
         "adam",
@@ -123,6 +132,7 @@ class Recipe:
     compare: bool = switch(
         False, "after each epoch, the cosines of the book's rules with the exact gradient on the probe"
     )
+    radius: bool = added(switch(False, "after each epoch, T's spectral radius on the probe"))
     criterion: bool = switch(
         False, "after each epoch, T's spectral radius and JFB's exact criterion for descent on the probe"
     )
@@ -143,6 +153,24 @@ class Recipe:
             if self.rule not in (JFB(), Unrolled(1)):
                 raise ValueError(f"an explicit network is differentiated as it is; leave rule out, got {self.rule}")
             object.__setattr__(self, "rule", Unrolled(1))
+        self._check_pretraining()
+
+    def _check_pretraining(self) -> None:
+        if self.pretrain and self.explicit:
+            raise ValueError(
+                f"an explicit network has nothing to be pretrained for; leave pretrain out, got {self.pretrain}"
+            )
+        if self.pretrain >= self.epochs:
+            raise ValueError(
+                f"pretrain must be below epochs, {self.epochs}, got {self.pretrain}: the rule would train nothing; to train through "
+                f"an unrolled network alone, rule='Unrolled({self.pretrain_steps})'"
+            )
+        default = next(f.default for f in fields(self) if f.name == "pretrain_steps")
+        if not self.pretrain and self.pretrain_steps != default:
+            raise ValueError(
+                f"pretrain_steps is about the epochs that pretrain counts, and there are none, got {self.pretrain_steps}; leave it "
+                "out, or give pretrain"
+            )
 
     @property
     def augmentation(self) -> Augmentation:
@@ -152,7 +180,13 @@ class Recipe:
     @property
     def arguments(self) -> dict:
         """The keywords of `architectures.build` for this network, but for the solver and the rule."""
-        return {name: getattr(self, name) for name in ("batch_norm", "explicit", "norm", "gamma")}
+        settings = {name: getattr(self, name) for name in ("batch_norm", "explicit", "norm", "gamma")}
+        # most networks have neither
+        if self.width:
+            settings["width"] = self.width
+        if not self.weight_norm:
+            settings["weight_norm"] = False
+        return settings
 
     def rate(self, step: int, steps: int, steps_an_epoch: int) -> float:
         """The learning rate at a step of `steps`, the first of which is 0.
@@ -173,8 +207,12 @@ class Recipe:
                 return self.lr
 
     def to_json(self) -> dict:
-        """The fields as JSON has them; rules and solvers as code."""
-        return {f.name: repr(v) if callable(v := getattr(self, f.name)) else v for f in fields(self)}
+        """The fields as JSON has them; rules and solvers as code. Of those that came later, see `options.added`, only what is set."""
+        return {
+            f.name: repr(v) if callable(v) else v
+            for f in fields(self)
+            if (v := getattr(self, f.name)) != f.default or not f.metadata.get("added")
+        }
 
     @classmethod
     def from_json(cls, values: dict) -> Recipe:
@@ -253,7 +291,7 @@ def _network_of(dataset: str) -> str:
             f"{nearest(dataset, DATASETS)!r}? For an image folder, give network, one of {', '.join(ARCHITECTURES)}; for a "
             f"network of yours, network={OWN!r}"
         )
-    return "fast_cifar10" if dataset == "cifar10" else dataset
+    return {"cifar10": "fast_cifar10", "fashion-mnist": "mnist"}.get(dataset, dataset)
 
 
 TIGHT = solvers.FixedPointIteration(tol=1e-4, max_steps=100, relative=True)
@@ -277,6 +315,8 @@ OF_THE_BOOK: dict[str, dict] = {
     | {"flip": "alternate", "crop": 4, "cutout": 8, "evaluation": TIGHT, "reestimate": 10000}
     | {"precision": "bfloat16", "channels_last": True, "compile": True, "drop_last": True}
     | {"probe": 0},  # looking at T takes as long as half an epoch
+    # the settings of the multiscale models' code for the baseline of the phantom-gradient paper; its phantom gradients have SGD
+    "multiscale": {"epochs": 50, "batch": 128, "lr": 1e-3, "schedule": "cosine", "weight_decay": 2.5e-6},
     OWN: {},
 }
 """The recipes at full scale, by network."""
@@ -289,6 +329,7 @@ AT_SCALE: dict[str, dict[str, dict]] = {
         "cifar10": {"epochs": 1, "images": 100, "batch": 20, "reestimate": 100, "probe": 1},
         "fast_cifar10": {"epochs": 2, "images": 200, "batch": 50, "reestimate": 200, "probe": 2}
         | {"precision": "float32", "channels_last": False, "compile": False},
+        "multiscale": {"epochs": 2, "images": 60, "batch": 20, "width": 6, "probe": 1},
         OWN: {"epochs": 2, "images": 200, "batch": 50, "probe": 2},
     },
     "cpu": {
@@ -297,6 +338,7 @@ AT_SCALE: dict[str, dict[str, dict]] = {
         "cifar10": {"epochs": 3, "images": 2000, "probe": 1},
         "fast_cifar10": {"epochs": 10, "images": 8000, "batch": 250, "probe": 4}
         | {"precision": "float32", "channels_last": False, "compile": False},
+        "multiscale": {"epochs": 5, "images": 8000, "batch": 64, "width": 12, "probe": 2},
     },
 }
 """What is different at the smaller scales."""

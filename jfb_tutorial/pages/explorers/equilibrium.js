@@ -102,7 +102,8 @@ function start(root, { classes, pictures, count, network, tol }) {
   const own = bytes(pictures);
   const stage = root.querySelector(".jfb-stage"), controls = root.querySelector(".jfb-controls");
   const words = root.querySelector(".jfb-words");
-  let chosen = 0, steps = 1, path = null, turn = 0, asked = 0, name = "";
+  // The path so far; `whole` once it has come to its end.
+  let chosen = 0, steps = 0, path = [], whole = false, turn = 0, asked = 0, name = "";
 
   const views = html("div", { class: "jfb-views" }, stage);
   const view = (text, size) => {
@@ -111,7 +112,7 @@ function start(root, { classes, pictures, count, network, tol }) {
     html("small", {}, figure, text);
     return canvas.getContext("2d");
   };
-  const picture = view("the picture", SIDE), map = view("where uₖ is still far from u₂₀", 8);
+  const picture = view("the picture", SIDE), map = view("where the last step moved uₖ", 8);
   const plot = axes(stage, {
     x: [0, MOST], y: [-6, 0.3], xticks: [0, 5, 10, 15, 20], yticks: [0, -2, -4, -6],
     xlabel: "step k", ylabel: "log₁₀ of the relative residual",
@@ -128,7 +129,10 @@ function start(root, { classes, pictures, count, network, tol }) {
     return { bar, number: html("span", {}, row, "") };
   });
 
-  const { show, halt } = stepper(controls, MOST, () => steps, (value) => { steps = value; draw(); });
+  const { show, halt } = stepper(controls, MOST, () => steps, (value) => {
+    if (whole) steps = value; // on the way, the work itself steps
+    draw();
+  });
   const take = (number) => {
     asked++;
     file.value = "";
@@ -170,8 +174,11 @@ function start(root, { classes, pictures, count, network, tol }) {
   async function look(planes, called) {
     const mine = ++turn, stale = () => mine !== turn;
     halt();
-    path = null;
+    path = [];
+    whole = false;
+    steps = 0;
     name = called;
+    words.setAttribute("aria-live", "off"); // spoken at the end, not at every step
     draw();
     const data = picture.createImageData(SIDE, SIDE);
     for (let i = 0; i < SIDE * SIDE; i++) {
@@ -182,9 +189,10 @@ function start(root, { classes, pictures, count, network, tol }) {
     const q = await run(network.Q, { c: 3, h: SIDE, w: SIDE, data: Float32Array.from(planes) }, stale);
     if (!q) return;
     const made = [];
-    let u = { ...q, data: new Float32Array(q.data.length) };
+    let u = { ...q, data: new Float32Array(q.data.length) }, before = u;
     for (let k = 0; k <= MOST; k++) {
       let residual = NaN;
+      before = u;
       if (k) {
         const x = { ...q, data: q.data.map((value, i) => value + network.entering * u.data[i]) };
         const v = await run(network.R, x, stale);
@@ -196,10 +204,14 @@ function start(root, { classes, pictures, count, network, tol }) {
       const logits = await run(network.S, u, stale);
       if (!logits) return;
       const chances = softmax(logits.data);
-      made.push({ u, residual, chances, answer: chances.indexOf(Math.max(...chances)) });
+      made.push({ u, before, residual, chances, answer: chances.indexOf(Math.max(...chances)) });
+      path = made;
+      steps = k;
+      draw();
     }
-    path = made;
+    whole = true;
     const end = made[MOST].u;
+    words.removeAttribute("aria-live");
     fill(made.map(({ u, residual, chances, answer }, k) => [k, classes[answer], percent(chances[answer]),
       k ? say(residual, 2) : "", say(distance(u, end), 2)]));
     draw();
@@ -210,19 +222,17 @@ function start(root, { classes, pictures, count, network, tol }) {
 
   function draw() {
     show(steps);
-    root.dataset.busy = path ? "no" : "yes";
-    if (!path) {
+    root.dataset.busy = whole ? "no" : "yes";
+    curve.setAttribute("d", plot.line(path.slice(1).map((each, i) => [i + 1, Math.log10(each.residual)])));
+    dot.setAttribute("visibility", steps ? "visible" : "hidden");
+    if (!path.length) {
       words.textContent = `${name}The network is at work on it.`;
-      curve.removeAttribute("d");
-      dot.setAttribute("visibility", "hidden");
       map.clearRect(0, 0, 8, 8);
       bars.forEach(({ bar, number }) => { bar.style.width = 0; number.textContent = ""; });
       fill([]);
       return;
     }
-    const { u, chances, answer, residual } = path[steps], end = path[MOST];
-    curve.setAttribute("d", plot.line(path.slice(1).map((each, i) => [i + 1, Math.log10(each.residual)])));
-    dot.setAttribute("visibility", steps ? "visible" : "hidden");
+    const { u, before, chances, answer, residual } = path[steps];
     if (steps) {
       dot.setAttribute("cx", plot.X(steps));
       dot.setAttribute("cy", plot.Y(Math.max(Math.log10(residual), -6)));
@@ -232,8 +242,12 @@ function start(root, { classes, pictures, count, network, tol }) {
       bar.className = i === answer ? "jfb-first" : "";
       number.textContent = percent(chances[i]);
     });
-    paint(u, end.u);
+    paint(u, before);
     const say10 = (k) => `“${classes[path[k].answer]}” (${percent(path[k].chances[path[k].answer])})`;
+    if (!whole) {
+      words.textContent = `${name}The network is at work on it: step ${steps} of ${MOST}, ${say10(steps)}.`;
+      return;
+    }
     const met = path.findIndex((each) => each.residual <= tol);
     const now = steps > 1 ? `After ${steps} steps the network says ${say10(steps)}. The last step moved uₖ by `
       + `${say(100 * residual, 2)} % of its norm. ` : "";
@@ -242,16 +256,16 @@ function start(root, { classes, pictures, count, network, tol }) {
       + (met > 0 ? `The tolerance of training is met after ${met} steps.` : "The tolerance of training is not met in twenty steps.");
   }
 
-  // How far each place of the latent image is from where it ends, in units of the largest at the start; logarithmic.
-  function paint(u, end) {
-    const size = u.h * u.w, far = new Float64Array(size), length = new Float64Array(size);
+  // How far the last step moved each place of the latent image, in units of the largest length there is; logarithmic.
+  function paint(u, before) {
+    const size = u.h * u.w, moved = new Float64Array(size), length = new Float64Array(size);
     for (let i = 0; i < u.data.length; i++) {
-      far[i % size] += (u.data[i] - end.data[i]) ** 2;
-      length[i % size] += end.data[i] ** 2;
+      moved[i % size] += (u.data[i] - before.data[i]) ** 2;
+      length[i % size] += u.data[i] ** 2;
     }
-    const top = Math.sqrt(Math.max(...length)), data = map.createImageData(u.w, u.h);
+    const top = Math.sqrt(Math.max(...length)) || 1, data = map.createImageData(u.w, u.h);
     for (let p = 0; p < size; p++) {
-      const level = Math.min(Math.max(1 + Math.log10(Math.sqrt(far[p]) / top + 1e-12) / 4, 0), 1);
+      const level = Math.min(Math.max(1 + Math.log10(Math.sqrt(moved[p]) / top + 1e-12) / 4, 0), 1);
       data.data.set([255 - 63 * level, 255 - 181 * level, 255 - 255 * level, 255], 4 * p);
     }
     map.putImageData(data, 0, 0);
