@@ -218,6 +218,9 @@ def test_the_exact_rule_against_a_finite_difference():
     assert not torch.allclose(along(jfb, direction), exact, rtol=1e-3)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute"
+)  # PyTorch's compiler hides this of itself, but not from pytest
 def test_compiled_parts_see_the_masks():
     network = seeded(**TINY).train()
     q = network.Q(images())
