@@ -1,6 +1,7 @@
 """The criterion explorer, alone on a page opened from disk with the network cut; its numbers are the package's."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,13 +69,12 @@ def check(state, B, norm, kappa, loss):
     cells, (low, high) = state["rows"], np.linalg.eigvalsh((K + K.T) / 2)
     every, turn = np.linalg.eigvalsh((A + A.T) / 2), np.deg2rad(loss)
     a = np.array([np.cos(turn), np.sin(turn)])
-    close = {"rel": 1e-4, "abs": 1e-4}
-    assert np.array([numbers(cells["b₁"]), numbers(cells["b₂"])]) == pytest.approx(B, **close)
-    assert numbers(cells["K, row by row"]) == pytest.approx(K.flatten(), **close)
-    assert numbers(cells["eigenvalues of its symmetric part"]) == pytest.approx([low, high], **close)
-    assert numbers(cells["all directions: rates of descent"]) == pytest.approx(every, **close)
-    assert number(cells["⟨∇, −p⟩ = aKaᵀ"]) == pytest.approx(a @ K @ a, **close)
-    assert numbers(cells["g = aB"]) == pytest.approx(a @ B, **close)
+    assert np.array([numbers(cells["b₁"]), numbers(cells["b₂"])]) == pytest.approx(B, rel=1e-4, abs=1e-4)
+    assert numbers(cells["K, row by row"]) == pytest.approx(K.flatten(), rel=1e-4, abs=1e-4)
+    assert numbers(cells["eigenvalues of its symmetric part"]) == pytest.approx([low, high], rel=1e-4, abs=1e-4)
+    assert numbers(cells["all directions: rates of descent"]) == pytest.approx(every, rel=1e-4, abs=1e-4)
+    assert number(cells["⟨∇, −p⟩ = aKaᵀ"]) == pytest.approx(a @ K @ a, rel=1e-4, abs=1e-4)
+    assert numbers(cells["g = aB"]) == pytest.approx(a @ B, rel=1e-4, abs=1e-4)
     lamps = [line[0] for line in state["lamps"]]
     limits = (2 * np.sqrt(kappa) / (1 + kappa) - norm, every[0], low)
     for lamp, value in zip(lamps, limits, strict=True):
@@ -268,8 +268,8 @@ def test_the_buttons(show):
 
 def test_every_regime_has_its_words(show_explorers):
     below = np.sqrt(0.5)
-    alike = {"head": ((1, 0, 0.5), (2, 0, 1))}
-    regimes = [
+    alike: dict[str, Any] = {"head": ((1, 0, 0.5), (2, 0, 1))}
+    regimes: list[tuple[dict[str, Any], str]] = [
         ({"norm": 0.7}, "with this head and with any other: there is no spot"),
         ({}, "nothing that arrives lies in it: the blue line passes it by"),
         ({"head": OTHER}, "Not certified: JFB climbs for a = "),

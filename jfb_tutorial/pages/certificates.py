@@ -389,8 +389,9 @@ def arriving(path: Tensor, G: Tensor, step: float) -> tuple[Figure, float]:
         np.linspace(low[0] - 0.7, high[0] + 0.7, 300), np.linspace(min(low[1], 0) - 0.4, high[1] + 0.4, 300)
     )
     grid = torch.from_numpy(np.stack([x, y], -1))
-    # each line of a family starts at another point of the path
-    places = [int((loss > loss[0] * part).nonzero()[0]) for part in (0, 1.6, 2.6)] + [int(loss.argmax())]
+    # a line of each family through the start, two places on the way up and the highest
+    climb = [loss[0] + part * (loss.max() - loss[0]) for part in (0, 1 / 3, 2 / 3, 1)]
+    places = [int((loss >= height).nonzero()[0]) for height in climb]
     levels = {
         "loss": (grid.square().sum(-1) / 2, loss, BLUE, "-"),
         r"$\|p\|^2$": (((grid @ G) * grid).sum(-1), size, VERMILION, "--"),
@@ -407,7 +408,7 @@ def arriving(path: Tensor, G: Tensor, step: float) -> tuple[Figure, float]:
             label=f"level lines of the {name}" if name == "loss" else f"of {name}",
         )
     plane.plot(*path.T, color="black", linestyle="-", linewidth=2.2)
-    middle = int((loss > 1.3 * loss[0]).nonzero()[0])
+    middle = places[1] // 2
     plane.annotate(
         "", path[middle + 1], path[middle], arrowprops={"arrowstyle": "-|>", "color": "black", "mutation_scale": 18}
     )

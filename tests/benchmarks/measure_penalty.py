@@ -21,7 +21,7 @@ from jfb_tutorial.solvers import FixedPointIteration
 from jfb_tutorial.training import data
 from jfb_tutorial.training.evaluation import as_input, evaluate
 
-STRENGTHS = (0, 1, 10, 100, 1000)
+STRENGTHS = (0, 1, 10, 100)
 SEEDS = range(3)
 IMAGES, HELD, BATCH, LR = 10_000, 2000, 100, 1e-3
 LOOKED_AT = 5
@@ -49,6 +49,24 @@ def train(strength: float, seed: int, images: data.Images, *, every: int = 10) -
     blocks = [losses[k : k + every] for k in range(0, len(losses), every)]
     means = [{key: sum(each[key] for each in block) / len(block) for key in block[0]} for block in blocks]
     return network, means
+
+
+def pull(seed: int, images: data.Images) -> dict:
+    """Lengths of the two gradients by the weights of Q and R, before the first step: of the loss, by JFB, and of the penalty."""
+    torch.manual_seed(seed)
+    network = architectures.mnist(on_unconverged="ignore")
+    x, y = as_input(images.images[:BATCH], network), images.labels[:BATCH]
+    T, u = network.operator(x), network.solve(x).u
+    weights = [*network.Q.parameters(), *network.R.parameters()]
+    values = {
+        "loss": cross_entropy(network.S(T(u)), y),
+        "penalty": theory.jacobian_penalty(T, u, generator=torch.Generator().manual_seed(seed)),
+    }
+    row: dict = {"seed": seed}
+    for name, value in values.items():
+        parts = torch.autograd.grad(value, weights, retain_graph=True, materialize_grads=True)
+        row[name] = torch.cat([part.flatten() for part in parts]).norm().item()
+    return row
 
 
 def look(network, held: data.Images, test: data.Images) -> dict:
@@ -81,10 +99,10 @@ def main() -> None:
     arguments = options.parse_args()
     torch.set_num_threads(1)
     everything, test = data.load("mnist"), data.load("mnist", "test")
-    used, held = data.hold_out(everything.labels, HELD)
+    used, apart = data.hold_out(everything.labels, HELD)
     # the files of an image folder come class by class
     shuffled = torch.randperm(len(used), generator=torch.Generator().manual_seed(0))
-    images, held = everything[used[shuffled[:IMAGES]]], everything[held]
+    images, held = everything[used[shuffled[:IMAGES]]], everything[apart]
     config = {
         "threads": 1,
         "dtype": "float32",
@@ -94,6 +112,8 @@ def main() -> None:
         "lr": LR,
     }
     found: list[dict] = []
+    pulls = [pull(seed, images) for seed in SEEDS]
+    print(pulls, flush=True)
     for seed in arguments.seeds:
         for strength in arguments.strengths:
             begin = time.process_time()
@@ -102,7 +122,7 @@ def main() -> None:
             row = {"strength": strength, "seed": seed} | look(network, held, test)
             found.append(row | {"training_seconds": seconds, "losses": losses})
             print({k: round(v, 4) for k, v in found[-1].items() if k != "losses"}, flush=True)
-            write(arguments.out, "penalty", config, {"runs": found})
+            write(arguments.out, "penalty", config, {"pulls": pulls, "runs": found})
 
 
 if __name__ == "__main__":
