@@ -136,8 +136,8 @@ function start(root, { head, norm, kappa, loss }) {
   });
   const list = html("ul", { class: "jfb-lamps" });
   stage.after(list);
-  const lamps = ["every J of this norm descends (sharp condition)", "every direction descends: no spot",
-    "every direction that arrives descends: K"].map((text) => lamp(list, text));
+  const lamps = ["safe for every J of this norm", "safe for this J, in every direction",
+    "safe for this J and this head"].map((text) => lamp(list, text));
   const fill = table(root.querySelector(".jfb-more"), "The numbers in a table", ["what", "value"]);
 
   let found;
@@ -198,7 +198,7 @@ function start(root, { head, norm, kappa, loss }) {
     const sharp = (2 * Math.sqrt(kappa)) / (1 + kappa);
     lamps[0](norm < sharp - SAME, `‖J‖ = ${say(norm)}, limit ${say(sharp)}`);
     lamps[1](found.all[0] > SAME, `rates from ${say(zero(found.all[0]))} to ${say(found.all[2])}`);
-    lamps[2](holds(), alike ? "the two rows are one direction" : `eigenvalues ${say(zero(low))} and ${say(high)}`);
+    lamps[2](holds(), alike ? "the two rows are one direction" : `symmetric part of K from ${say(zero(low))} to ${say(high)}`);
     words.textContent = sentence(half / (Math.PI / 2));
     const list = (vector) => `(${vector.map((value) => say(zero(value), 6)).join(", ")})`;
     fill([
@@ -281,6 +281,6 @@ function lamp(list, text) {
   return (holds, numbers) => {
     sign.textContent = holds ? "✓ yes" : "✗ no";
     sign.style.color = `var(--jfb-${holds ? "green" : "red"})`;
-    rest.textContent = ` – ${text}; ${numbers}`;
+    rest.textContent = ` – ${text}: ${numbers}`;
   };
 }
