@@ -3,7 +3,7 @@
     python tests/benchmarks/measure_penalty.py [--out FILE]
 
 The network of chapter 8 is trained from new weights on 10,000 images, one epoch of JFB with the penalty of `theory.jacobian_penalty`
-at several strengths, three seeds each: the same images in the same order, and the same random rows, at every strength. Measured at
+at several strengths: the same images in the same order, and the same random rows, at every strength. Measured at
 the end: accuracy on 2,000 training images that were held out and on the test images; ‖J‖, ρ and the penalty itself, means over test
 images; the steps that the solver takes to a relative residual of 1e-4; and what R still adds to what Q gives. Needs MNIST in $JFB_DATA. Chapter 12 reads it.
 """
