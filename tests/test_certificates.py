@@ -1,7 +1,9 @@
 """The random instances of chapter 12, and the matrices built to spoil or save them."""
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.contour import ContourSet
 
 from jfb_tutorial import theory
 from jfb_tutorial.pages import certificates
@@ -85,3 +87,25 @@ def test_the_sphere_knows_its_share():
     assert (xy.min(), xy.max()) == pytest.approx((-1, 1))
     assert (yz.min(), yz.max()) == pytest.approx((-1, -1))
     assert len(fig.axes) == 2
+
+
+def test_a_path_that_arrives_uphill_is_drawn_with_both_families_of_level_lines():
+    A, G = torch.tensor([[10.0, 0.0], [22.0, 1.0]]), torch.tensor([100.0, 1.0]).diag()
+    path = certificates.flow(A, torch.tensor([-0.55, 0.84]), 0.001, 8000)
+    fig, rise = certificates.arriving(path, G, 0.001)
+    assert rise == pytest.approx((path.square().sum(1).max() / path[0].square().sum()).item())
+    assert rise > 2
+    plane = fig.axes[0]
+    loss, size = (np.asarray(each.levels) for each in plane.collections if isinstance(each, ContourSet))
+    # a line of each family goes through the start, and the loss has another at its highest
+    assert loss.min() == pytest.approx(path[0].square().sum().item() / 2)
+    assert loss.max() == pytest.approx(rise * loss.min())
+    assert size.max() == pytest.approx((path[0] @ G @ path[0]).item())
+
+
+def test_runs_of_unequal_length_share_a_panel():
+    runs = {"long": [torch.rand(3, 20).numpy()] * 2, "short": [torch.rand(1, 5).numpy()] * 2}
+    fig = certificates.over_epochs(["one", "two"], runs)
+    lengths = [len(np.asarray(line.get_xdata())) for line in fig.axes[0].lines]
+    assert lengths == [20, 5, 2]  # and the line at 1
+    assert [np.asarray(ax.lines[-1].get_ydata())[0] for ax in fig.axes] == [1, 0]

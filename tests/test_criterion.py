@@ -225,6 +225,34 @@ def test_criterion_leaves_the_network_alone_and_refuses_what_it_cannot_measure()
         theory.criterion(affine([[1.0]], [[1.0]]), torch.ones(1, 1, dtype=torch.float64))
 
 
+class Gives(nn.Module):
+    """A head that gives what it is told to."""
+
+    def __init__(self, give):
+        super().__init__()
+        self.give = give
+
+    def forward(self, u):
+        return self.give(u)
+
+
+def test_criterion_refuses_a_head_without_outputs():
+    d = torch.zeros(1, 2, dtype=torch.float64)
+    for give, shape in ((lambda u: u[:, :0], "(1, 0)"), (lambda u: u.new_zeros(0), "(0,)")):
+        network = swap(1.0)
+        network.S = Gives(give)
+        with pytest.raises(ValueError, match=r"network\.S must return at least one number") as refused:
+            theory.criterion(network, d)
+        assert shape in str(refused.value)
+        assert "nn.Linear(n, 1)" in str(refused.value)
+    network.S = Gives(lambda u: (u, u))
+    with pytest.raises(TypeError, match=r"network\.S must return one tensor, got tuple; pick the output"):
+        theory.criterion(network, d)
+    # one output is enough
+    network.S = Gives(lambda u: u.sum())
+    assert theory.criterion(network, d).K.shape == (1, 1)
+
+
 # the spectral radius
 
 

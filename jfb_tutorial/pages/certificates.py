@@ -323,15 +323,23 @@ def converses(count: int, generator: torch.Generator, n: int = 6) -> tuple[Tenso
     return spoilt, saved, beyond
 
 
-def over_epochs(panels: Mapping[str, np.ndarray]) -> Figure:
-    """Panels one below the other, `(seeds, epochs)` each, with a line at 1, and at 0 in the last."""
-    fig, axes = plt.subplots(len(panels), 1, figsize=(4.8, 1.8 * len(panels)), sharex=True)
-    for ax, (name, rows) in zip(axes, panels.items(), strict=True):
-        band(ax, range(1, 1 + rows.shape[1]), rows)
+def over_epochs(names: Sequence[str], found: Mapping[str, Sequence[np.ndarray]]) -> Figure:
+    """A panel for each quantity, one below the other, with a line at 1, and at 0 in the last.
+
+    Args:
+        names: of the quantities.
+        found: by experiment, for each quantity the rows `(seeds, epochs)`; where there are few epochs, each has a mark.
+    """
+    fig, axes = plt.subplots(len(names), 1, figsize=(4.8, 1.9 * len(names) + 0.3), sharex=True)
+    for k, (ax, name) in enumerate(zip(axes, names, strict=True)):
+        for label, panels in found.items():
+            epochs = panels[k].shape[1]
+            band(ax, range(1, 1 + epochs), panels[k], label=label, marker="o" if epochs < 10 else None, markersize=4)
         ax.axhline(0 if ax is axes[-1] else 1, color=GREY, linestyle=":", linewidth=1)
         ax.set(ylabel=name)
     axes[-1].set(xlabel="epoch")
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(found))
     return fig
 
 
@@ -363,14 +371,64 @@ def typical(sizes: np.ndarray, shares: np.ndarray, dots: Mapping[int, float]) ->
     return fig
 
 
-def arriving(times: Tensor, loss: Tensor, size: Tensor) -> Figure:
-    """A loss and ‖p‖² over time, both on logarithmic axes."""
-    fig, ax = plt.subplots()
-    ax.loglog(times, loss, label="loss")
-    ax.loglog(times, size, label=r"$\|p\|^2$, scaled to start there")
+def arriving(path: Tensor, G: Tensor, step: float) -> tuple[Figure, float]:
+    """A path that comes in although its loss rises on the way: in the plane of δu, with level lines of the loss and of ‖p‖², and over time.
+
+    Args:
+        path: `(steps + 1, 2)`, of `flow`.
+        G: `(2, 2)`.
+        step: the time between two points.
+
+    Returns:
+        The figure, and the largest loss over the first.
+    """
+    loss, size = path.square().sum(1) / 2, ((path @ G) * path).sum(1)
+    fig, (plane, ax) = plt.subplots(2, 1, figsize=(4.8, 6.4), height_ratios=(3, 2))
+    low, high = path.amin(0).tolist(), path.amax(0).tolist()
+    x, y = np.meshgrid(
+        np.linspace(low[0] - 0.7, high[0] + 0.7, 300), np.linspace(min(low[1], 0) - 0.4, high[1] + 0.4, 300)
+    )
+    grid = torch.from_numpy(np.stack([x, y], -1))
+    # a line of each family through the start, two places on the way up and the highest
+    climb = [loss[0] + part * (loss.max() - loss[0]) for part in (0, 1 / 3, 2 / 3, 1)]
+    places = [int((loss >= height).nonzero()[0]) for height in climb]
+    levels = {
+        "loss": (grid.square().sum(-1) / 2, loss, BLUE, "-"),
+        r"$\|p\|^2$": (((grid @ G) * grid).sum(-1), size, VERMILION, "--"),
+    }
+    for name, (values, along, colour, dash) in levels.items():
+        chosen = sorted({round(along[k].item(), 9) for k in places})
+        plane.contour(x, y, values.numpy(), levels=chosen, colors=colour, linestyles=dash, linewidths=1)
+        plane.plot(
+            [],
+            [],
+            color=colour,
+            linestyle=dash,
+            linewidth=1,
+            label=f"level lines of the {name}" if name == "loss" else f"of {name}",
+        )
+    plane.plot(*path.T, color="black", linestyle="-", linewidth=2.2)
+    middle = places[1] // 2
+    plane.annotate(
+        "", path[middle + 1], path[middle], arrowprops={"arrowstyle": "-|>", "color": "black", "mutation_scale": 18}
+    )
+    plane.plot(*path[0], "o", color="black")
+    plane.plot(0, 0, "*", color=GREEN, markersize=12)
+    plane.set(aspect="equal", xlabel=r"$\delta u_1$", ylabel=r"$\delta u_2$")
+    plane.grid(visible=False)
+    times = step * torch.arange(1, len(path))
+    ax.loglog(times, loss[1:], color=BLUE, linestyle="-", label="loss")
+    ax.loglog(
+        times,
+        (size * loss[0] / size[0])[1:],
+        color=VERMILION,
+        linestyle="--",
+        label=r"$\|p\|^2$, scaled to start there",
+    )
     ax.set(xlabel="time, in units of the learning rate", ylim=(1e-4, 10))
     ax.legend(loc="lower left")
-    return fig
+    fig.legend(*plane.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return fig, (loss.max() / loss[0]).item()
 
 
 def after_training(network: ImplicitNetwork, x: Tensor) -> tuple[float, float, float, float]:

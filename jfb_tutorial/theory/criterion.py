@@ -74,8 +74,8 @@ def criterion(network: ImplicitNetwork, d: Tensor) -> Criterion:
         d: `(batch, …)`, of any batch size.
 
     Raises:
-        TypeError, ValueError: network is no ImplicitNetwork; d is no batch; S shares parameters with Q or R; Q and R have
-            none; a part uses parameters that the network does not know of.
+        TypeError, ValueError: network is no ImplicitNetwork; d is no batch; S gives no tensor, or one without numbers; S shares
+            parameters with Q or R; Q and R have none; a part uses parameters that the network does not know of.
         RuntimeError: no fixed point was found to 1e-12, or I − dT/du is singular there.
     """
     if not isinstance(network, ImplicitNetwork):
@@ -92,6 +92,7 @@ def criterion(network: ImplicitNetwork, d: Tensor) -> Criterion:
         T = network.operator(d.double() if d.is_floating_point() else d)
         u = solved(T, T.zeros()).requires_grad_()
         v, y = T(u), network.S(T.unpack(u))
+        _check_outputs(y)
         refuse_strangers("Q or R", v, u, theta_T, theta_S)
         refuse_strangers("S", y, u, theta_S, theta_T)
         basis = torch.eye(y.numel(), dtype=y.dtype, device=y.device)
@@ -101,6 +102,19 @@ def criterion(network: ImplicitNetwork, d: Tensor) -> Criterion:
         of_S = rows(y, theta_S, basis)
     gradients, directions = torch.cat([through_z, of_S], 1), torch.cat([through_b, of_S], 1)
     return Criterion(gradients @ directions.T, _smallest(gradients, directions))
+
+
+def _check_outputs(y: object) -> None:
+    """Refuse a head without outputs: there is no loss to speak of."""
+    if not isinstance(y, Tensor):
+        raise TypeError(
+            f"network.S must return one tensor, got {type(y).__name__}; pick the output that the loss is computed on"
+        )
+    if not y.numel():
+        raise ValueError(
+            f"network.S must return at least one number, got shape {tuple(y.shape)}: without an output there is no loss to certify; "
+            "give the head an output, as nn.Linear(n, 1) does"
+        )
 
 
 def _adjoints(v: Tensor, u: Tensor, b: Tensor) -> Tensor:

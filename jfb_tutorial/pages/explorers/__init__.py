@@ -25,7 +25,18 @@ from ...network import ImplicitNetwork
 from .. import parity as parity_of_prefixes
 from ._program import Numbers, program
 
-__all__ = ["Explorer", "cobweb", "contraction", "descent", "equilibrium", "parity", "phantom", "playground", "walk"]
+__all__ = [
+    "Explorer",
+    "cobweb",
+    "contraction",
+    "criterion",
+    "descent",
+    "equilibrium",
+    "parity",
+    "phantom",
+    "playground",
+    "walk",
+]
 
 
 _ALIVE = "The figure answers to the hand where its script runs: on the web page, or after this cell has run."
@@ -132,6 +143,52 @@ def contraction(re: float = 0.6, im: float = 0.5, c: float = 0.0, steps: int = 2
         "is false: with ρ below 1 and γ above 1 the distance may first grow many times over before it shrinks. "
         + _ALIVE,
         parameters=parameters,
+    )
+
+
+def criterion(
+    head: Sequence[Sequence[float]] = ((0.6, 0.8, 0.0), (0.0, 0.0, 1.0)),
+    *,
+    norm: float = 1.3,
+    kappa: float = 4.0,
+    loss: float = 30.0,
+) -> Explorer:
+    """The exact criterion where it can be drawn, a latent of three numbers and two outputs: turn the head, watch the spot.
+
+    J is norm/1.3 times [[0, 0.5, 0], [1.3, 0, 0], [0, 0, 0.5]], G = diag(kappa, 1, 1), the head has no weights, and its rows are
+    taken to the length 1. On a sphere of all directions g the spot is where JFB climbs, g (I − J)⁻¹ G gᵀ < 0, and the line is what
+    the head sends. `theory.criterion` gives the same K = B (I − J)⁻¹ G Bᵀ.
+
+    Args:
+        head: the two rows of B at the beginning, three numbers each; on the seen half of the sphere, −0.1 g₁ + g₂ + 0.6 g₃ ≥ 0.
+        norm: ‖J‖ at the beginning, in [0, 1.5].
+        kappa: condition number of G at the beginning, in [1, 20].
+        loss: angle of a = ∂ℓ/∂y at the beginning, in degrees, in [0, 360].
+
+    Raises:
+        ValueError: a parameter is outside its range, or a row is none of these.
+    """
+    rows = [[float(x) for x in row] for row in head]
+    for row in rows:
+        if len(rows) != 2 or len(row) != 3 or not any(row):
+            raise ValueError(f"head must be two rows of three numbers, none of them all zero, got {rows}")
+        if -0.1 * row[0] + row[1] + 0.6 * row[2] < 0:
+            raise ValueError(
+                f"head must have rows with −0.1 g₁ + g₂ + 0.6 g₃ ≥ 0, the half of the sphere that is drawn, got {row}; "
+                "multiply it by −1, which changes no verdict"
+            )
+    numbers = {"norm": float(norm), "kappa": float(kappa), "loss": float(loss)}
+    _check_ranges(numbers, {"norm": (0, 1.5), "kappa": (1, 20), "loss": (0, 360)})
+    return Explorer(
+        "criterion",
+        label="Criterion explorer: the bad spot, and the few directions that arrive",
+        words="A sphere of all directions g that could arrive at the fixed point of a latent of three numbers. In a spot of it JFB "
+        "climbs. The head has two outputs, so what arrives lies on a line around the sphere, through the two rows of B. If the line "
+        "passes the spot by, JFB descends for every loss: the symmetric part of K, a matrix of two rows, is then positive definite. "
+        "If the line crosses the spot, some losses make JFB climb, and a dial of all losses shows which. Lowering ‖J‖ or κ shrinks "
+        "the spot, until there is none and every head is safe. " + _ALIVE,
+        parameters={"head": rows, **numbers},
+        parts=("criterion.css",),
     )
 
 
