@@ -17,7 +17,7 @@ from ..network import ImplicitNetwork
 from ..solvers import FixedPointIteration
 from ..training import checkpoints
 
-__all__ = ["Step", "flood", "grids", "largest_near", "network", "read", "recorded", "right", "solver", "train"]
+__all__ = ["DAM", "DRAWN", "Step", "flood", "grids", "largest_near", "network", "read", "recorded", "right", "solver", "train"]
 
 SIZE = 8
 """How many cells wide and high the grids of training are."""
@@ -25,6 +25,27 @@ UPDATES = 150
 CHANNELS = 16
 WALLS = 0.4
 """The share of walls; with 0.407 or more an endless grid has no endless cluster of open cells."""
+
+DRAWN = """
+o..............
+##############.
+.........#...#.
+.#######.#.#.#.
+...#.....#.#.#.
+##.#.#####.#.#.
+...#.......#...
+.##############
+.#...#.......#.
+####.#.#####.#.
+...#...#.....#.
+.#.#####.#####.
+.#.......#...#.
+.#########.#.#.
+...........#...
+"""
+"""A labyrinth that a single wall divides in two, as `read` reads it."""
+DAM = 9, 2
+"""Where this wall stands: the row and the column, from 1."""
 
 
 def largest_near(u: Tensor) -> Tensor:
