@@ -17,7 +17,20 @@ from ..network import ImplicitNetwork
 from ..solvers import FixedPointIteration
 from ..training import checkpoints
 
-__all__ = ["DAM", "DRAWN", "Step", "flood", "grids", "largest_near", "network", "read", "recorded", "right", "solver", "train"]
+__all__ = [
+    "DAM",
+    "DRAWN",
+    "Step",
+    "flood",
+    "grids",
+    "largest_near",
+    "network",
+    "read",
+    "recorded",
+    "right",
+    "solver",
+    "train",
+]
 
 SIZE = 8
 """How many cells wide and high the grids of training are."""

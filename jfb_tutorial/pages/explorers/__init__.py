@@ -26,7 +26,18 @@ from .. import labyrinth as labyrinths
 from .. import parity as parity_of_prefixes
 from ._program import Numbers, program
 
-__all__ = ["Explorer", "cobweb", "contraction", "descent", "equilibrium", "labyrinth", "parity", "phantom", "playground", "walk"]
+__all__ = [
+    "Explorer",
+    "cobweb",
+    "contraction",
+    "descent",
+    "equilibrium",
+    "labyrinth",
+    "parity",
+    "phantom",
+    "playground",
+    "walk",
+]
 
 
 _ALIVE = "The figure answers to the hand where its script runs: on the web page, or after this cell has run."
@@ -242,6 +253,8 @@ def labyrinth(
         TypeError, ValueError: grid is no such text, cell is not in it, tol is not positive, or the network is not of this form.
     """
     tol = check_positive("tol", tol, "1e-4 is the default")
+    if not isinstance(grid, str):
+        raise TypeError(f"grid must be a text, got {type(grid).__name__}")
     rows, columns = labyrinths.read(grid).shape[2:]
     if not (2 <= rows <= 24 and 2 <= columns <= 24):
         raise ValueError(f"grid must have 2 to 24 rows and columns, got {rows} by {columns}")

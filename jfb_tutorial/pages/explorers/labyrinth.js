@@ -146,7 +146,7 @@ function start(root, { network, grid: first, cell, tol }) {
   const box = html("div", { class: "jfb-labyrinth", "aria-hidden": "true" }, stage);
   const canvas = html("canvas", {}, box);
   const legend = html("small", {}, box);
-  for (const [colour, text] of [[WATER, "water"], [TO_COME, "water still to come"], [WRONG, "wet by mistake"], [WALL, "wall"]]) {
+  for (const [colour, text] of [[WATER, "water"], [TO_COME, "water still to come"], [WRONG, "wet by mistake"], [FLOOR, "dry"], [WALL, "wall"]]) {
     const entry = html("span", {}, legend);
     html("i", { style: `background: ${colour}` }, entry);
     entry.append(text);
@@ -333,7 +333,8 @@ function start(root, { network, grid: first, cell, tol }) {
   function stroke(event) {
     const place = under(event);
     along(hand.place, place, (i) => {
-      const said = hand.spring ? move(i) : toggle(i, hand.build);
+      // the spring is carried over walls, and leaves them where they are
+      const said = !hand.spring ? toggle(i, hand.build) : grid.walls[i] ? "" : move(i);
       if (said) [hand.said, hand.cells] = [said, hand.cells + 1];
       cursor = i;
     });
