@@ -1,10 +1,10 @@
 """What one recorded step learns of a labyrinth on grids of 8 by 8, and how far it goes on; writes book/timings/labyrinth.json.
 
-    python tests/benchmarks/measure_labyrinth.py [PART …] [--out FILE]
+    python tests/benchmarks/measure_labyrinth.py [PART …] [--seeds SEED …] [--out FILE]
 
 Parts: `sizes` (five seeds on grids of 8 to 96 cells a side; writes book/records/labyrinth.safetensors too), `tolerances`, `others`
-(fixed depths, a convolution in place of the maximum, the input that does not enter R) and `changes` (a wall more or less, from the
-old equilibrium and from zero). What the file has of other parts stays. Chapter 13 reads it.
+(fixed depths, the input that does not enter R), `convolution` (in place of the maximum) and `changes` (a wall more or less, from the
+old equilibrium and from zero), these of three seeds. What the file has of other parts and seeds stays. Chapter 13 reads it.
 """
 
 import json
@@ -53,34 +53,22 @@ def trained(seed: int):
     return _trained[seed]
 
 
-def sizes(keep) -> None:
-    rows: list[dict] = []
-    for seed in SEEDS:
-        losses, seconds = trained(seed)[1:]
-        rows.append({"seed": seed, "loss": losses[-1], "seconds": seconds, "sizes": []})
-    # that of seed 0, its weights rounded to 16 bits, is carried by the page
-    tensors = {name: tensor.half() for name, tensor in trained(0)[0].state_dict().items()}
-    path = BOOK / "records" / "labyrinth.safetensors"
-    there = checkpoints.load(path)[0] if path.exists() else {}
-    # the order of the tensors in a file may change, and with it the file of the same network
-    if tensors.keys() != there.keys() or any(not torch.equal(there[name], tensors[name]) for name in tensors):
-        checkpoints.save(path, tensors, {"made_by": "tests/benchmarks/measure_labyrinth.py"})
+def sizes(seed: int):
+    network, losses, seconds = trained(seed)
+    if seed == 0:  # this one, its weights rounded to 16 bits, is carried by the page
+        tensors = {name: tensor.half() for name, tensor in network.state_dict().items()}
+        path = BOOK / "records" / "labyrinth.safetensors"
+        there = checkpoints.load(path)[0] if path.exists() else {}
+        # the order of the tensors in a file may change, and with it the file of the same network
+        if tensors.keys() != there.keys() or any(not torch.equal(there[name], tensors[name]) for name in tensors):
+            checkpoints.save(path, tensors, {"made_by": "tests/benchmarks/measure_labyrinth.py"})
     for size, count in SIZES.items():
-        for seed in SEEDS:
-            rows[seed]["sizes"].append(tried(trained(seed)[0], size, count))
-            keep(rows)
-            print(
-                seed, {key: value for key, value in rows[seed]["sizes"][-1].items() if type(value) is int}, flush=True
-            )
+        yield {"seed": seed, "loss": losses[-1], "seconds": seconds} | tried(network, size, count)
 
 
-def tolerances(keep) -> None:
-    rows = []
-    for seed in range(3):
-        for tol in (1e-1, 3e-2, 1e-2, 1e-3, 1e-4):
-            rows.append({"seed": seed, "tol": tol} | tried(trained(seed)[0], 48, 20, tol=tol))
-        keep(rows)
-        print([(row["tol"], row["right"], sum(row["steps"])) for row in rows[-5:]], flush=True)
+def tolerances(seed: int):
+    for tol in (1e-1, 3e-2, 1e-2, 1e-3, 1e-4):
+        yield {"seed": seed, "tol": tol} | tried(trained(seed)[0], 48, 20, tol=tol)
 
 
 class Convolution(nn.Module):
@@ -102,31 +90,29 @@ class Deaf(labyrinth.Step):
         return super().forward(u, torch.zeros_like(q))
 
 
-def others(keep) -> None:
+def of_kind(name: str, seed: int, network, *, updates: int = labyrinth.UPDATES, **start):
+    losses = labyrinth.train(network, seed, updates=updates, **start)
+    for size in (8, 12, 24):
+        row = {"kind": name, "updates": updates, "seed": seed, "loss": sum(losses[-10:]) / 10}
+        yield row | tried(network, size, 60, **start)
+
+
+def others(seed: int):
     def begin(network, d):
         with torch.no_grad():
             return network.Q(d)
 
-    made = {
-        "one step": {"gradient": Unrolled(1)},
-        "ten steps": {"gradient": Unrolled(10)},
-        "deaf": {"R": Deaf},
-        "convolution": {"R": Convolution},
-        "convolution, longer": {"R": Convolution},
-    }
-    rows = []
-    for seed in range(3):
-        for name, parts in made.items():
-            torch.manual_seed(seed)
-            start = {"start": begin} if name == "deaf" else {}
-            network = labyrinth.network(seed, **{key: value() if key == "R" else value for key, value in parts.items()})
-            updates = labyrinth.UPDATES * (3 if "longer" in name else 1)
-            losses = labyrinth.train(network, seed, updates=updates, **start)
-            for size in (8, 12, 24):
-                row = {"kind": name, "updates": updates, "seed": seed, "loss": sum(losses[-10:]) / 10}
-                rows.append(row | tried(network, size, 60, **start))
-                keep(rows)
-                print({key: value for key, value in rows[-1].items() if type(value) is not list}, flush=True)
+    yield from of_kind("one step", seed, labyrinth.network(seed, gradient=Unrolled(1)))
+    yield from of_kind("ten steps", seed, labyrinth.network(seed, gradient=Unrolled(10)))
+    torch.manual_seed(seed)
+    yield from of_kind("deaf", seed, labyrinth.network(seed, R=Deaf()), start=begin)
+
+
+def convolution(seed: int):
+    for times in (1, 3):
+        torch.manual_seed(seed)
+        network = labyrinth.network(seed, R=Convolution())
+        yield from of_kind(f"convolution, {times}", seed, network, updates=times * labyrinth.UPDATES)
 
 
 def changed(d: torch.Tensor, generator: torch.Generator, *, built: bool, least: int = 20) -> torch.Tensor | None:
@@ -141,57 +127,57 @@ def changed(d: torch.Tensor, generator: torch.Generator, *, built: bool, least: 
     return None
 
 
-def changes(keep) -> None:
-    rows = []
-    for seed in range(3):
-        network = trained(seed)[0]
-        for built in (False, True):
-            generator = torch.Generator().manual_seed(8000)
-            row: dict = {"seed": seed, "built": built, "grids": 0, "cold_right": 0, "warm_right": 0, "converged": 0}
-            row |= {"cold_steps": [], "warm_steps": [], "cut_off": 0, "still_wet": 0, "apart": []}
-            while row["grids"] < 20:
-                d, y = labyrinth.grids(1, 24, generator)
-                new = changed(d, generator, built=built)
-                if new is None:
-                    continue
-                now, _ = labyrinth.flood(new)
-                with torch.no_grad(), network.using(solver=labyrinth.solver(24)):
-                    old = network.solve(d).u
-                    found = {"cold": network.solve(new), "warm": network.solve(new, old)}
-                    for name, solution in found.items():
-                        row[f"{name}_right"] += int(labyrinth.right(network.S(solution.u), now))
-                        row[f"{name}_steps"].append(int(solution.steps))
-                    warm = network.S(found["warm"].u) > 0
-                row["converged"] += all(bool(solution.converged) for solution in found.values())
-                # what the new wall itself stands on is no cell that the water might stay in
-                lost = (y > now) & (new[:, :1] == 0)
-                row["cut_off"] += int(lost.sum())
-                row["still_wet"] += int((warm & lost).sum())
-                row["apart"].append(float((found["cold"].u - found["warm"].u).norm() / found["cold"].u.norm()))
-                row["grids"] += 1
-            rows.append(row)
-            keep(rows)
-            print({key: value for key, value in row.items() if type(value) is not list}, flush=True)
+def changes(seed: int):
+    network = trained(seed)[0]
+    for built in (False, True):
+        generator = torch.Generator().manual_seed(8000)
+        row: dict = {"seed": seed, "built": built, "grids": 0, "cold_right": 0, "warm_right": 0, "converged": 0}
+        row |= {"cold_steps": [], "warm_steps": [], "cut_off": 0, "still_wet": 0, "apart": []}
+        while row["grids"] < 20:
+            d, y = labyrinth.grids(1, 24, generator)
+            new = changed(d, generator, built=built)
+            if new is None:
+                continue
+            now, _ = labyrinth.flood(new)
+            with torch.no_grad(), network.using(solver=labyrinth.solver(24)):
+                old = network.solve(d).u
+                found = {"cold": network.solve(new), "warm": network.solve(new, old)}
+                for name, solution in found.items():
+                    row[f"{name}_right"] += int(labyrinth.right(network.S(solution.u), now))
+                    row[f"{name}_steps"].append(int(solution.steps))
+                warm = network.S(found["warm"].u) > 0
+            row["converged"] += all(bool(solution.converged) for solution in found.values())
+            # what the new wall itself stands on is no cell that the water might stay in
+            lost = (y > now) & (new[:, :1] == 0)
+            row["cut_off"] += int(lost.sum())
+            row["still_wet"] += int((warm & lost).sum())
+            row["apart"].append(float((found["cold"].u - found["warm"].u).norm() / found["cold"].u.norm()))
+            row["grids"] += 1
+        yield row
 
 
-PARTS = {f.__name__: f for f in (sizes, tolerances, others, changes)}
+PARTS = {f.__name__: f for f in (sizes, tolerances, others, convolution, changes)}
 
 
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("parts", nargs="*", help="which; all without")
+    options.add_argument("--seeds", nargs="+", type=int, help="which; all without")
     arguments = options.parse_args()
     path = arguments.out or BOOK / "timings" / "labyrinth.json"
     torch.set_num_threads(1)
     for part in arguments.parts or PARTS:
-
-        def keep(rows: list, part=part) -> None:
+        for seed in arguments.seeds or (SEEDS if part == "sizes" else range(3)):
+            new = []
+            for row in PARTS[part](seed):
+                new.append(row)
+                print(part, {key: value for key, value in row.items() if type(value) is not list}, flush=True)
             # read anew: another part may be measured beside this one
             results = json.loads(path.read_text())["result"] if path.exists() else {}
+            old = [row for row in results.get(part, []) if row["seed"] != seed]
             config = {"threads": 1, "dtype": "float32", "updates": labyrinth.UPDATES, "size": labyrinth.SIZE}
+            rows = sorted(old + new, key=lambda row: row["seed"])
             write(arguments.out, "labyrinth", config, results | {part: rows})
-
-        PARTS[part](keep)
 
 
 if __name__ == "__main__":
