@@ -243,7 +243,7 @@ def test_what_is_no_grid(network):
     with pytest.raises(ValueError, match=r"cell must lie in a grid of 2 by 2, got \(3, 1\)"):
         explorers.labyrinth(network, "o.\n..", (3, 1))
     with pytest.raises(TypeError, match="grid must be a text, got int"):
-        explorers.labyrinth(network, 3)
+        explorers.labyrinth(network, 3)  # type: ignore[arg-type]
 
 
 def test_another_network(network):
