@@ -3,11 +3,12 @@
 import json
 from collections import deque
 
+import numpy as np
 import pytest
 import torch
 from conftest import BOOK, ROOT
 
-from jfb_tutorial.pages import labyrinth
+from jfb_tutorial.pages import labyrinth, labyrinth_record
 
 RECORD = ROOT / "book" / "records" / "labyrinth.safetensors"
 SMALL = """
@@ -132,3 +133,25 @@ def test_the_chapter_trains_this_network():
     ours = labyrinth.Step()
     u, q = torch.randn(2, 2, 16, 9, 9)
     assert torch.equal(shown(u, q), ours(u, q))
+
+
+def test_when_the_water_came():
+    network, d = labyrinth.recorded(RECORD), labyrinth.read(labyrinth.DRAWN)
+    arrived, steps = labyrinth_record.arrivals(network, d)
+    wet = labyrinth.flood(d)[0][0, 0] > 0
+    assert (~np.isnan(arrived) == wet.numpy()).all()
+    away = reached(d[0, 0], (0, 0))
+    for (y, x), moves in away.items():
+        assert moves <= arrived[y, x] <= moves + 8
+    assert max(away.values()) == 64 <= steps <= 75
+
+
+def test_shares_of_a_record():
+    rows = [
+        {"size": 8, "grids": 10, "right": 9, "steps": [12, 30], "farthest": [9, 20]},
+        {"size": 8, "grids": 10, "right": 7, "steps": [5], "farthest": [1]},
+        {"size": 12, "grids": 4, "right": 4, "steps": [7], "farthest": [7]},
+    ]
+    assert labyrinth_record.share(rows, 8) == 0.8
+    assert labyrinth_record.of_size(rows, 12, "grids") == 4
+    assert labyrinth_record.later(rows) == [3, 10, 4, 0]

@@ -149,7 +149,7 @@ def test_walls_by_hand(network, show_explorers, touch):
 
 
 def test_by_the_keyboard(network, show_explorers):
-    figure = ready(show_explorers(explorers.labyrinth(network, "o...\n....\n....", (1, 1)), motion="reduce"))
+    figure = ready(show_explorers(explorers.labyrinth(network, "o...\n....\n...."), motion="reduce"))
     slider(figure, "row").press("ArrowRight")
     slider(figure, "column").press("ArrowRight")
     figure.get_by_role("button", name="Build or take away a wall here").press("Enter")
@@ -220,7 +220,7 @@ def test_for_everybody(network, show_explorers, dark):
 
 
 def test_in_a_notebook(network, inserted_twice):
-    figures = inserted_twice(explorers.labyrinth(network, "o.\n.#", (1, 1)))
+    figures = inserted_twice(explorers.labyrinth(network, "o.\n.#"))
     for i in range(2):
         figures.nth(i).get_by_text("right in every cell").wait_for()
 

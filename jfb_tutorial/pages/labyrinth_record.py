@@ -63,6 +63,7 @@ def drawing(d: Tensor, steps: np.ndarray, rows: Sequence[Row]) -> Figure:
     top.plot(column, row, "o", color="white", mec="black", ms=7)
     top.set(xticks=[], yticks=[])
     top.grid(visible=False)
+    top.spines[:].set_visible(False)
     far, until = ([each for row in rows for each in row[key]] for key in ("farthest", "steps"))
     low.plot(far, until, ".", color=BLUE, ms=4, alpha=0.4, label="a labyrinth")
     low.plot([0, max(far)], [0, max(far)], "--", color=GREY, label="one cell a step: the least")

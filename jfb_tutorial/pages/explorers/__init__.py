@@ -236,7 +236,7 @@ def descent(
 
 
 def labyrinth(
-    network: ImplicitNetwork, grid: str = labyrinths.DRAWN, cell: tuple[int, int] = labyrinths.DAM, *, tol: float = 1e-4
+    network: ImplicitNetwork, grid: str | None = None, cell: tuple[int, int] | None = None, *, tol: float = 1e-4
 ) -> Explorer:
     """The network of chapter 13 runs in the page: water flows through a labyrinth whose walls the reader builds and takes away.
 
@@ -245,20 +245,22 @@ def labyrinth(
     Args:
         network: of `pages.labyrinth.network`, trained.
         grid: the labyrinth at the beginning, in letters, a line a row: `#` is a wall, `o` the spring, `.` open; of 2 to 24
-            rows and columns.
-        cell: row and column, from 1, of the cell that is chosen at the beginning.
+            rows and columns. By default one that a single wall divides.
+        cell: row and column, from 1, of the cell that is chosen at the beginning; by default that wall, or the first.
         tol: relative tolerance at which the iteration ends.
 
     Raises:
         TypeError, ValueError: grid is no such text, cell is not in it, tol is not positive, or the network is not of this form.
     """
     tol = check_positive("tol", tol, "1e-4 is the default")
+    if grid is None:
+        grid, cell = labyrinths.DRAWN, cell or labyrinths.DAM
     if not isinstance(grid, str):
         raise TypeError(f"grid must be a text, got {type(grid).__name__}")
     rows, columns = labyrinths.read(grid).shape[2:]
     if not (2 <= rows <= 24 and 2 <= columns <= 24):
         raise ValueError(f"grid must have 2 to 24 rows and columns, got {rows} by {columns}")
-    row, column = cell
+    row, column = cell = cell or (1, 1)
     if not (1 <= row <= rows and 1 <= column <= columns):
         raise ValueError(f"cell must lie in a grid of {rows} by {columns}, got {cell}; rows and columns count from 1")
     Q, R, S = cast(Any, network.Q), cast(Any, network.R), cast(Any, network.S)
