@@ -18,10 +18,11 @@ from importlib.resources import files
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..._checks import check_choice, check_flag, check_integer, check_positive
 from ...network import ImplicitNetwork
+from .. import labyrinth as labyrinths
 from .. import parity as parity_of_prefixes
 from ._program import Numbers, program
 
@@ -32,6 +33,7 @@ __all__ = [
     "criterion",
     "descent",
     "equilibrium",
+    "labyrinth",
     "parity",
     "phantom",
     "playground",
@@ -280,6 +282,54 @@ def descent(
     )
 
 
+def labyrinth(
+    network: ImplicitNetwork, grid: str | None = None, cell: tuple[int, int] | None = None, *, tol: float = 1e-4
+) -> Explorer:
+    """The network of chapter 13 runs in the page: water flows through a labyrinth whose walls the reader builds and takes away.
+
+    The weights are rounded to 16 bits each, two bytes a parameter, so that the page stays small.
+
+    Args:
+        network: of `pages.labyrinth.network`, trained.
+        grid: the labyrinth at the beginning, in letters, a line a row: `#` is a wall, `o` the spring, `.` open; of 2 to 24
+            rows and columns. By default one that a single wall divides.
+        cell: row and column, from 1, of the cell that is chosen at the beginning; by default that wall, or the first.
+        tol: relative tolerance at which the iteration ends.
+
+    Raises:
+        TypeError, ValueError: grid is no such text, cell is not in it, tol is not positive, or the network is not of this form.
+    """
+    tol = check_positive("tol", tol, "1e-4 is the default")
+    if grid is None:
+        grid, cell = labyrinths.DRAWN, cell or labyrinths.DAM
+    if not isinstance(grid, str):
+        raise TypeError(f"grid must be a text, got {type(grid).__name__}")
+    rows, columns = labyrinths.read(grid).shape[2:]
+    if not (2 <= rows <= 24 and 2 <= columns <= 24):
+        raise ValueError(f"grid must have 2 to 24 rows and columns, got {rows} by {columns}")
+    row, column = cell = cell or (1, 1)
+    if not (1 <= row <= rows and 1 <= column <= columns):
+        raise ValueError(f"cell must lie in a grid of {rows} by {columns}, got {cell}; rows and columns count from 1")
+    Q, R, S = cast(Any, network.Q), cast(Any, network.R), cast(Any, network.S)
+    if not isinstance(R, labyrinths.Step):
+        raise TypeError(f"network must be of pages.labyrinth.network, got an R of type {type(R).__name__}")
+    return Explorer(
+        "labyrinth",
+        label="Labyrinth explorer: where the water reaches",
+        words="A trained network runs in this page. It is given the walls of a labyrinth and the place of a spring, and says of each "
+        "cell whether the water reaches it. At each step of the iteration the water goes on by one cell, around all corners, until "
+        "all that can be reached is wet, and the iteration comes to rest. A wall that is taken away lets the water go on. "
+        + _ALIVE,
+        parameters={
+            "grid": grid.strip(),
+            "cell": [row, column],
+            "tol": tol,
+            "network": _halves(Q.out_channels, Q, R.one, R.two, S),
+        },
+        parts=("labyrinth.css",),
+    )
+
+
 def parity(network: ImplicitNetwork, bits: str = "0110100110010110" * 4, *, tol: float = 1e-5) -> Explorer:
     """The network of chapter 13 runs in the page: its answer travels along a string of bits, which the reader types or flips.
 
@@ -299,8 +349,6 @@ def parity(network: ImplicitNetwork, bits: str = "0110100110010110" * 4, *, tol:
     Q, R, S = cast(Any, network.Q), cast(Any, network.R), cast(Any, network.S)
     if not isinstance(R, parity_of_prefixes.Step):
         raise TypeError(f"network must be of pages.parity.network, got an R of type {type(R).__name__}")
-    layers: list[Any] = [Q, R.one, R.two, S]
-    numbers = torch.cat([part.detach().flatten() for layer in layers for part in (layer.weight, layer.bias)]).half()
     return Explorer(
         "parity",
         label="Parity explorer: an answer that travels along a string",
@@ -308,14 +356,7 @@ def parity(network: ImplicitNetwork, bits: str = "0110100110010110" * 4, *, tol:
         "there is odd. The figure shows the bits, the truth, and the answer at each step of the iteration, one line a step: the left "
         "end is right first, what is wrong moves to the right in bands, and when the last band has left the string, all is right. "
         + _ALIVE,
-        parameters={
-            "bits": bits,
-            "tol": tol,
-            "network": {
-                "channels": Q.out_channels,
-                "weights": base64.b64encode(numbers.numpy().astype("<f2").tobytes()).decode(),
-            },
-        },
+        parameters={"bits": bits, "tol": tol, "network": _halves(Q.out_channels, Q, R.one, R.two, S)},
         parts=("parity.css",),
     )
 
@@ -495,6 +536,13 @@ def _check_ranges(parameters: Mapping[str, float], ranges: Mapping[str, tuple[fl
             raise ValueError(
                 f"{name} must lie in [{low}, {high}], got {parameters[name]}; the explorer's sliders reach no further"
             )
+
+
+def _halves(channels: int, *layers: nn.Module) -> dict[str, object]:
+    """The weights and biases of these layers, each rounded to 16 bits, one after another."""
+    parts = [cast(Tensor, part).detach().flatten() for layer in layers for part in (layer.weight, layer.bias)]
+    numbers = torch.cat(parts).half().cpu().numpy().astype("<f2")
+    return {"channels": channels, "weights": base64.b64encode(numbers.tobytes()).decode()}
 
 
 @cache
