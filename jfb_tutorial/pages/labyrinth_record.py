@@ -51,7 +51,7 @@ def arrivals(network: ImplicitNetwork, d: Tensor, tol: float = 1e-4) -> tuple[np
 
 
 def drawing(d: Tensor, steps: np.ndarray, rows: Sequence[Row]) -> Figure:
-    """A labyrinth, blue the darker the later the water came; below, steps to rest against the way to the farthest cell, a dot a grid."""
+    """A labyrinth, coloured by the step at which the water came; below, steps to rest against the way to the farthest cell, a dot a grid."""
     fig, (top, low) = plt.subplots(2, 1, figsize=(4.8, 7), height_ratios=[3, 2])
     walls, (row, column) = d[0, 0].numpy(), np.argwhere(d[0, 1].numpy())[0]
     picture = np.ones((*walls.shape, 4))
