@@ -85,7 +85,7 @@ def middle(values: Sequence[float], digits: int) -> str:
 
 def against(runs: Sequence[Row], names: Sequence[str], kind: str, key: str, label: str, ylim, log: bool) -> Figure:
     """A quantity against the processor time of training, a line a run; `kind` is the key of a run's name."""
-    fig, ax = plt.subplots(figsize=(4.8, 3.4))
+    fig, ax = plt.subplots(figsize=(4.8, 3.8))
     for name, (color, style) in zip(names, STYLES, strict=False):
         for i, run in enumerate([run for run in runs if run[kind] == name]):
             curve = [row for row in run["curve"] if row["seconds"] > 0]
@@ -94,7 +94,9 @@ def against(runs: Sequence[Row], names: Sequence[str], kind: str, key: str, labe
     ax.set(xscale="log", xlabel="processor seconds of training", ylabel=label, ylim=ylim)
     if log:
         ax.set(yscale="log")
-    ax.legend(loc="best", fontsize=9)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter("{x:g}")
+    fig.legend(loc="outside upper center", ncols=2, fontsize=9)
     return fig
 
 

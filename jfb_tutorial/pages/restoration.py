@@ -24,7 +24,7 @@ NOISE = 0.03
 ETA = 1.0
 """The step of the gradient; ‖A‖ is below 1, so that 1 is safe."""
 HIDDEN = 128
-UPDATES = 2000
+UPDATES = 1000
 
 
 def blur(sigma: float = 1.0) -> Tensor:
