@@ -83,9 +83,9 @@ def shortest(costs: Tensor, side: int = SIDE) -> Tensor:
         through[better, enters] = number
     path, cell = torch.zeros_like(costs), torch.full((len(costs),), side * side - 1)
     for _ in range(2 * (side - 1)):
-        number = through[batch, cell]
-        path[batch, number] = 1
-        cell = edges[number, 0]
+        edge = through[batch, cell]
+        path[batch, edge] = 1
+        cell = edges[edge, 0]
     return path
 
 
@@ -118,6 +118,9 @@ class Flow(nn.Module):
     Args:
         recorded: whether the projection onto the flows is recorded; else the gradient step alone is, and passes it by.
     """
+
+    N: Tensor
+    x0: Tensor
 
     def __init__(
         self, side: int = SIDE, alpha: float = ALPHA, epsilon: float = EPSILON, *, recorded: bool = True

@@ -18,6 +18,8 @@ __all__ = ["against", "ends", "landscape", "median", "middle", "pair", "strips",
 
 Row = Mapping[str, Any]
 STYLES = [(BLUE, "-"), (GREEN, "--"), (PURPLE, "-."), (VERMILION, ":"), (GREY, (0, (5, 1, 1, 1)))]
+PLACES = {"exact": 3, "50 recorded steps": 4}
+"""Of the styles, where a name has the same in all figures; all others have that of their order."""
 
 
 def landscape(ax, cells: Tensor, side: int = paths.SIDE) -> None:
@@ -86,16 +88,19 @@ def middle(values: Sequence[float], digits: int) -> str:
 def against(runs: Sequence[Row], names: Sequence[str], kind: str, key: str, label: str, ylim, log: bool) -> Figure:
     """A quantity against the processor time of training, a line a run; `kind` is the key of a run's name."""
     fig, ax = plt.subplots(figsize=(4.8, 3.8))
-    for name, (color, style) in zip(names, STYLES, strict=False):
+    for place, name in enumerate(names):
+        color, style = STYLES[PLACES.get(name, place)]
         for i, run in enumerate([run for run in runs if run[kind] == name]):
             curve = [row for row in run["curve"] if row["seconds"] > 0]
             x, y = [row["seconds"] for row in curve], [row[key] for row in curve]
             ax.plot(x, y, color=color, ls=style, lw=1.3, label=name if i == 0 else None)
-    ax.set(xscale="log", xlabel="processor seconds of training", ylabel=label, ylim=ylim)
-    if log:
-        ax.set(yscale="log")
-    for axis in (ax.xaxis, ax.yaxis):
+    ax.set(xscale="log", yscale="log" if log else "linear", ylim=ylim)
+    ax.set(xlabel="processor seconds of training", ylabel=label)
+    for axis, ends in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ylim))[: 1 + log]:
+        ticks = [digit * 10.0**power for power in range(-2, 3) for digit in (1, 2, 5)]
+        axis.set_ticks([tick for tick in ticks if ends[0] <= tick <= ends[1]])
         axis.set_major_formatter("{x:g}")
+        axis.set_ticks([], minor=True)
     fig.legend(loc="outside upper center", ncols=2, fontsize=9)
     return fig
 
@@ -103,7 +108,8 @@ def against(runs: Sequence[Row], names: Sequence[str], kind: str, key: str, labe
 def through_steps(more: Sequence[Row], names: Sequence[str], line: float, name: str) -> Figure:
     """PSNR against the steps at test time, the median over seeds with all between the least and the most shaded."""
     fig, ax = plt.subplots(figsize=(4.8, 3.2))
-    for rule, (color, style) in zip(names, STYLES, strict=False):
+    for place, rule in enumerate(names):
+        color, style = STYLES[PLACES.get(rule, place)]
         runs = [[step["psnr"] for step in row["steps"]] for row in more if row["rule"] == rule]
         steps = [step["most"] for step in more[0]["steps"]]
         ax.plot(steps, np.median(runs, axis=0), color=color, ls=style, lw=1.5, label=rule)
@@ -112,7 +118,8 @@ def through_steps(more: Sequence[Row], names: Sequence[str], line: float, name: 
     ax.text(10, line + 0.1, name, color=GREY, fontsize=9)
     ax.set(xscale="log", xlabel="steps at test time", ylabel="PSNR in decibels")
     ax.set(xticks=[10, 100, 1000], xticklabels=["10", "100", "1,000"])
-    ax.legend(loc="lower right", fontsize=9)
+    ax.set(ylim=(None, line + 0.6))
+    fig.legend(loc="outside upper center", ncols=len(names), fontsize=9)
     return fig
 
 
@@ -126,4 +133,5 @@ def strips(columns: Mapping[str, Tensor], count: int = 5) -> Figure:
             axes[i, j].imshow(picture, cmap="Greys", vmin=0, vmax=1)
             axes[i, j].set(xticks=[], yticks=[])
             axes[i, j].grid(visible=False)
+            axes[i, j].spines[["left", "bottom"]].set_visible(False)
     return fig

@@ -57,6 +57,8 @@ def held_out(which: str) -> tuple[Tensor, Tensor]:
 class Physics(nn.Module):
     """Q(y) = η Aᵀ y; nothing here is learned."""
 
+    A: Tensor
+
     def __init__(self, A: Tensor, eta: float = ETA) -> None:
         super().__init__()
         self.register_buffer("A", A)
@@ -69,6 +71,8 @@ class Physics(nn.Module):
 
 class Step(nn.Module):
     """R(u, q): a step of the gradient of ½‖Au − y‖², then a learned correction v + V tanh(W v + b) + a."""
+
+    H: Tensor
 
     def __init__(self, A: Tensor, eta: float = ETA, hidden: int = HIDDEN) -> None:
         super().__init__()
@@ -137,7 +141,7 @@ def size(network: ImplicitNetwork) -> dict[str, Any]:
         with mine.using(gradient=rule):
             loss = (mine(y) - x).square().mean()
             directions.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(mine.parameters()))]))
-    cosine = nn.functional.cosine_similarity(*directions, dim=0).item()
+    cosine = nn.functional.cosine_similarity(directions[0], directions[1], dim=0).item()
     rested = int(solved.converged.sum())
     return {"norms": norms, "radii": radii, "cosine": cosine, "at rest of 32": rested}
 
