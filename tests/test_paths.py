@@ -130,11 +130,11 @@ def test_the_chapter_trains_this_layer():
     names: dict = {"paths": paths}
     start = "import torch\nfrom torch import nn\nfrom jfb_tutorial import FixedPointIteration, ImplicitNetwork\n"
     exec(start + source, names)
-    shown, ours = names["layer"], paths.network(0)
+    shown, ours = names["layer"], paths.doubled(paths.network(0))
     assert shown.solver == ours.solver
     assert shown.gradient == ours.gradient
     for left, right in zip(shown.parameters(), ours.parameters(), strict=True):
         assert torch.equal(left, right)
-    d = paths.maps(5, seed=0)[0]
-    z = torch.randn(5, 112, generator=torch.Generator().manual_seed(0))
+    d = paths.maps(5, seed=0)[0].double()
+    z = torch.randn(5, 112, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.testing.assert_close(shown.operator(d)(z), ours.operator(d)(z))

@@ -24,7 +24,7 @@ PLACES = {"exact": 3, "50 recorded steps": 4}
 
 def landscape(ax, cells: Tensor, side: int = paths.SIDE) -> None:
     """The costs of the cells as shades, dear ones dark, on a logarithmic scale."""
-    ax.imshow(cells.detach().reshape(side, side).log(), cmap="Greys", vmin=-2, vmax=3)
+    ax.imshow(cells.detach().reshape(side, side).log().numpy(), cmap="Greys", vmin=-2, vmax=3)
     ax.set(xticks=[], yticks=[])
     ax.grid(visible=False)
 
@@ -129,7 +129,7 @@ def strips(columns: Mapping[str, Tensor], count: int = 5) -> Figure:
     for j, (name, pictures) in enumerate(columns.items()):
         axes[0, j].set_title(name, fontsize=9)
         for i in range(count):
-            picture = torch.as_tensor(pictures)[i].detach().reshape(8, 8)
+            picture = torch.as_tensor(pictures)[i].detach().reshape(8, 8).numpy()
             axes[i, j].imshow(picture, cmap="Greys", vmin=0, vmax=1)
             axes[i, j].set(xticks=[], yticks=[])
             axes[i, j].grid(visible=False)
