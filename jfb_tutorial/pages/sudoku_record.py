@@ -1,0 +1,112 @@
+"""What chapter 14 shows of Sudoku: boards, and of the record `book/timings/sudoku.json` the cells of tables and a drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from .figures import BLUE, GREEN, GREY, PURPLE, VERMILION
+
+__all__ = ["boards", "cells_by_rule", "of_rule", "ranged", "shares", "solved_by_steps"]
+
+Row = Mapping[str, Any]
+STYLES = {
+    "every step recorded": (GREEN, "-."),
+    "UPG, k = 5": (VERMILION, "--"),
+    "JFB": (BLUE, "-"),
+    "segments": (PURPLE, ":"),
+    "JFB, 8 steps": (GREY, (0, (5, 1, 1, 1))),
+}
+
+
+def of_rule(rows: Iterable[Row], rule: str, budget: str = "updates") -> list[Row]:
+    """The runs of a rule, by seed; JFB's number of updates is what fixes both budgets."""
+    return [
+        row for row in rows if row["rule"] == rule and row["budget"] in (budget, "updates" if rule == "JFB" else budget)
+    ]
+
+
+def shares(runs: Sequence[Row], givens: int, steps: int) -> list[float]:
+    """The share of the test puzzles solved after so many steps, of each run, in percent."""
+    return [
+        100 * run[str(givens)]["right"][run[str(givens)]["at"].index(steps)] / run[str(givens)]["puzzles"]
+        for run in runs
+    ]
+
+
+def ranged(numbers: Iterable[float], digits: int = 0) -> str:
+    """All of a few numbers, the smallest first."""
+    return " / ".join(f"{number:.{digits}f}" for number in sorted(numbers))
+
+
+def cells_by_rule(rows: Sequence[Row], givens: int = 18, steps: int = 128) -> list[list[str]]:
+    """For each rule its seconds and what it solves after JFB's number of updates, then its updates in JFB's time and what it then solves."""
+    cells = []
+    for rule in STYLES:
+        equal, timed = of_rule(rows, rule), of_rule(rows, rule, "time")
+        cells.append(
+            [
+                rule,
+                ranged(run["seconds"] for run in equal),
+                ranged(shares(equal, givens, steps)),
+                ranged(run["updates"] for run in timed) if rule != "JFB" else str(equal[0]["updates"]),
+                ranged(shares(timed, givens, steps)),
+            ]
+        )
+    return cells
+
+
+def solved_by_steps(rows: Sequence[Row], givens: Sequence[int] = (18, 14)) -> Figure:
+    """The share solved against the steps at test time, a panel a degree of hardness: the middle seed, and a band over all seeds."""
+    fig, axes = plt.subplots(len(givens), 1, figsize=(4.8, 2.6 * len(givens) + 0.4), sharex=True)
+    for ax, of in zip(axes, givens, strict=True):
+        for rule, (color, dashes) in STYLES.items():
+            runs = of_rule(rows, rule)
+            at = runs[0][str(of)]["at"]
+            found = [sorted(shares(runs, of, steps)) for steps in at]
+            ax.fill_between(at, [f[0] for f in found], [f[-1] for f in found], color=color, alpha=0.15, lw=0)
+            ax.plot(at, [f[len(f) // 2] for f in found], color=color, ls=dashes, label=rule)
+        ax.axvline(33, color=GREY, lw=0.8)
+        ax.set(xscale="log", ylim=(-3, 103), ylabel="solved (percent)", title=f"{of} givens")
+        ax.set(xticks=at, xticklabels=at)
+        ax.minorticks_off()
+    axes[-1].set(xlabel="steps at test time")
+    axes[0].legend(loc="upper left", fontsize=9)
+    return fig
+
+
+def _board(ax: Axes, title: str, given: Tensor, digits: Tensor | None, sure: Tensor | None, solved: Tensor) -> None:
+    for r in range(6):
+        for c in range(6):
+            digit, kept = int(given[r, c]), bool(given[r, c])
+            if kept:
+                ax.add_patch(Rectangle((c, r), 1, 1, color="#e0e0e0", lw=0))
+            elif digits is not None and sure is not None:
+                digit = int(digits[r, c])
+                wrong = digit != int(solved[r, c])
+                shade = max(0.0, (float(sure[r, c]) - 1 / 6) * 6 / 5)
+                ax.add_patch(Rectangle((c, r), 1, 1, color=VERMILION if wrong else BLUE, alpha=0.55 * shade, lw=0))
+            if digit:
+                ax.text(c + 0.5, r + 0.53, str(digit), ha="center", va="center", weight="bold" if kept else "normal")
+    for k in range(7):
+        for horizontal, thick in ((True, k % 2 == 0), (False, k % 3 == 0)):
+            line = ([0, 6], [k, k]) if horizontal else ([k, k], [0, 6])
+            ax.plot(*line, color="black", lw=1.4 if thick else 0.4, ls="-", clip_on=False)
+    ax.set(xlim=(0, 6), ylim=(6, 0), aspect="equal", title=title)
+    ax.axis("off")
+
+
+def boards(given: Tensor, solved: Tensor, reads: Sequence[tuple[str, Tensor | None, Tensor | None]]) -> Figure:
+    """A puzzle as it is read at some steps, each with its title, digits and their probabilities `(6, 6)`; orange where it is wrong."""
+    fig, axes = plt.subplots(2, (len(reads) + 1) // 2, figsize=(4.8, 5.2))
+    for ax, (title, digits, sure) in zip(axes.flat, reads, strict=False):
+        _board(ax, title, given, digits, sure, solved)
+    for ax in axes.flat[len(reads) :]:
+        ax.remove()
+    return fig

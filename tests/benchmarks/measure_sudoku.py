@@ -1,0 +1,288 @@
+"""What one recorded step learns of Sudoku of six by six cells, beside other rules; writes book/timings/sudoku.json.
+
+    python tests/benchmarks/measure_sudoku.py [PART …] [--out FILE]
+
+Parts: `rules` (five ways to train, three seeds, for equal numbers of updates and for equal processor time, then tried with more
+steps and on harder puzzles; writes book/records/sudoku.safetensors too), `training` (radius, norm and cosine through
+training), `network` (the recorded network: puzzles of all degrees of hardness, ones with two solutions and with none) and
+`puzzles` (how many of each degree two simple rules solve). What the file has of other parts stays, and of `rules` the runs that are there already. Chapter 14 reads it.
+"""
+
+import copy
+import itertools
+import json
+import random
+import time
+from typing import Any
+
+import torch
+from shared import BOOK, parser, write
+from torch import nn
+
+from jfb_tutorial import theory
+from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, Unrolled, UnrolledPhantom
+from jfb_tutorial.pages import sudoku
+from jfb_tutorial.solvers import FixedPointIteration
+from jfb_tutorial.training import checkpoints
+
+SEEDS = range(3)
+REST = 1e-4
+AT = (8, 16, 32, 64, 128)
+BINS = (1e-1, 1e-2, 1e-3, 1e-4)
+NETWORK = BOOK / "records" / "sudoku.safetensors"
+
+_pools: dict = {}
+
+
+def pool(count: int, givens: int, seed: int):
+    """Training puzzles have seed 1, those that choices are made on seed 2, test puzzles seed 3."""
+    if (count, givens, seed) not in _pools:
+        _pools[count, givens, seed] = sudoku.puzzles(count, givens, seed)
+    return _pools[count, givens, seed]
+
+
+def followed(network, given, solved, at=AT) -> dict:
+    """Puzzles right in every cell after so many steps, and the residuals then."""
+    right, cells, residuals = ([[] for _ in at] for _ in range(3))
+    with torch.no_grad():
+        for part, truth in zip(given.split(50), solved.split(50), strict=True):
+            T = network.operator(sudoku.one_hot(part))
+            u = T.zeros()
+            for step in range(1, at[-1] + 1):
+                u, old = T(u), u
+                if step in at:
+                    k, logits = at.index(step), network.S(u)
+                    right[k] += sudoku.right(logits, truth).tolist()
+                    cells[k].append(int((logits.argmax(dim=1) + 1 == truth).sum()))
+                    residuals[k] += ((u - old).flatten(1).norm(dim=1) / u.flatten(1).norm(dim=1)).tolist()
+    edges = [float("inf"), *BINS, 0.0]
+    binned = [
+        [
+            [
+                sum(lo < r <= hi for r in residuals[k]),
+                sum(ok and lo < r <= hi for r, ok in zip(residuals[k], right[k], strict=True)),
+            ]
+            for hi, lo in itertools.pairwise(edges)
+        ]
+        for k in range(len(at))
+    ]
+    return {
+        "puzzles": len(given),
+        "at": list(at),
+        "right": [sum(r) for r in right],
+        "cells": [sum(c) for c in cells],
+        "residual": [sorted(r)[len(r) // 2] for r in residuals],
+        # of each range of residuals, from above 0.1 to below 0.0001: puzzles, and how many of them are right
+        "by_residual": binned,
+    }
+
+
+RULES: dict[str, dict[str, Any]] = {
+    "JFB": {"gradient": JFB()},
+    "UPG, k = 5": {"gradient": UnrolledPhantom(5, 0.5)},
+    "every step recorded": {"gradient": Unrolled(sudoku.STEPS + 1)},
+    "segments": {"gradient": JFB(), "steps": 3, "segments": 8},
+    "JFB, 8 steps": {"gradient": JFB(), "steps": 7},
+}
+"""The solver's steps, 32 where nothing is said; those recorded come on top. Segments: three steps and one recorded, eight times
+over for a batch, with an update each."""
+
+
+def trained(seed: int, how: dict, updates: int) -> tuple:
+    """The network, and what there is to say of its training."""
+    network = sudoku.network(seed, gradient=how["gradient"], steps=how.get("steps", sudoku.STEPS))
+    residuals = []
+
+    def watch(update, loss):
+        if network.last is not None and update > updates - 40:
+            residuals.extend((network.last.residual / network.last.u.flatten(1).norm(dim=1)).tolist())
+
+    solve = network.solver
+
+    def remembered(T, start):
+        network.last = solve(T, start)
+        return network.last
+
+    network.solver = remembered
+    begin = time.process_time()
+    losses = sudoku.train(
+        network,
+        seed,
+        *pool(sudoku.POOL, sudoku.GIVENS, 1),
+        updates=updates,
+        segments=how.get("segments", 1),
+        watch=watch,
+    )
+    row = {"updates": updates, "seconds": time.process_time() - begin, "loss": sum(losses[-40:]) / 40}
+    network.solver = solve
+    # of the last forty updates: how far from rest the state was at which the recorded step was taken
+    return network, row | {"residual_in_training": sorted(residuals)[len(residuals) // 2] if residuals else None}
+
+
+def rules(keep) -> None:
+    """Each way for as many updates as JFB has, and then for as much processor time as those took."""
+    for seed in keep.seeds:
+        there = {row["rule"]: row for row in keep.rows() if row["seed"] == seed and row["budget"] == "updates"}
+        done = {(row["rule"], row["seed"], row["budget"]) for row in keep.rows()}
+        for budget in ("updates", "time"):
+            for name, how in RULES.items():
+                if name not in keep.only or (name, seed, budget) in done or (name, budget) == ("JFB", "time"):
+                    continue
+                updates = sudoku.UPDATES
+                if budget == "time":
+                    updates = round(updates * there["JFB"]["seconds"] / there[name]["seconds"])
+                network, row = trained(seed, how, updates)
+                row = {"rule": name, "seed": seed, "budget": budget} | row
+                for givens in (18, 14, 11) if budget == "updates" else (18, 14):
+                    row[str(givens)] = followed(network, *pool(100, givens, 3))
+                if budget == "updates":
+                    there[name] = row
+                if (name, seed, budget) == ("JFB", 0, "updates"):
+                    tensors = {name: tensor.half() for name, tensor in network.state_dict().items()}
+                    old = checkpoints.load(NETWORK)[0] if NETWORK.exists() else {}
+                    # the order of the tensors in a file may change, and with it the file of the same network
+                    if tensors.keys() != old.keys() or any(not torch.equal(old[k], tensors[k]) for k in tensors):
+                        checkpoints.save(NETWORK, tensors, {"made_by": "tests/benchmarks/measure_sudoku.py"})
+                keep([*keep.rows(), row])
+                said = {
+                    key: row[key]
+                    for key in ("rule", "seed", "budget", "updates", "seconds", "loss", "residual_in_training")
+                }
+                print(said, *(row[str(givens)]["right"] for givens in (18, 14)), flush=True)
+
+
+def gradients(network, rule, d, y, solver) -> torch.Tensor:
+    """The gradient by a rule, of the weights of Q and R."""
+    with network.using(gradient=rule, solver=solver):
+        loss = nn.functional.cross_entropy(network(d), y)
+        parts = torch.autograd.grad(loss, [*network.Q.parameters(), *network.R.parameters()])
+    return torch.cat([part.flatten() for part in parts])
+
+
+def probe(network, loss: float, update: int) -> dict:
+    network = copy.deepcopy(network).double()
+    given, solved = (part[:8] for part in pool(100, sudoku.GIVENS, 2))
+    d, y = sudoku.one_hot(given).double(), solved - 1
+    cosine = lambda a, b: nn.functional.cosine_similarity(a, b, dim=0).item()  # noqa: E731
+    row: dict = {"update": update, "loss": loss if loss == loss else None}
+    one, whole = (gradients(network, rule, d, y, network.solver) for rule in (JFB(), Unrolled(sudoku.STEPS + 1)))
+    row["cosine_recorded"] = cosine(one, whole)
+    row["residual"] = float((network.solve(d).residual / network.last.u.flatten(1).norm(dim=1)).median())
+    rest = FixedPointIteration(tol=1e-8, max_steps=600)
+    with network.using(solver=rest):
+        found = network.solve(d)
+    calm = found.converged
+    row |= {"puzzles": len(d), "at_rest": int(calm.sum())}
+    if calm.any():
+        exact = ImplicitDifferentiation("gmres", tol=1e-6, max_steps=300, on_failure="warn")
+        one, true = (gradients(network, rule, d[calm], y[calm], rest) for rule in (JFB(), exact))
+        row["cosine"] = cosine(one, true)
+    T, u = network.operator(d[:1]), found.u[:1]
+    row |= {"settled": bool(calm[0]), "radius": theory.spectral_radius(T, u), "norm": theory.contraction_factor(T, u)}
+    return row
+
+
+def training(keep) -> None:
+    rows: list[dict] = []
+    at = {0, 10, 20, 30, 40, 50, 60, 80, 100, 150, 200}
+    for seed in SEEDS:
+        net = sudoku.network(seed)
+
+        def watch(update, loss, network=net, seed=seed):
+            if update in at:
+                rows.append({"seed": seed} | probe(network, loss, update))
+                keep(rows)
+                print(rows[-1], flush=True)
+
+        sudoku.train(net, seed, *pool(sudoku.POOL, sudoku.GIVENS, 1), watch=watch)
+
+
+def spoiled(count: int, solutions: int, seed: int) -> torch.Tensor:
+    """Puzzles whose givens do not clash at sight, but that have no solution (0), or several (2)."""
+    shuffle, found = random.Random(seed), []
+    while len(found) < count:
+        grid, _ = sudoku.puzzle(sudoku.GIVENS, shuffle)
+        cell = shuffle.choice([cell for cell in range(36) if grid[cell]])
+        seen = {grid[peer] for peer in sudoku.PEERS[cell]}
+        others = [digit for digit in range(1, 7) if digit != grid[cell] and digit not in seen]
+        if solutions == 0 and not others:
+            continue
+        grid[cell] = shuffle.choice(others) if solutions == 0 else 0
+        if len(sudoku.solutions(grid)) == solutions:
+            found.append(grid)
+    return torch.tensor(found).reshape(-1, 6, 6)
+
+
+def valid(grids: torch.Tensor, given: torch.Tensor) -> int:
+    """How many full grids break no rule and keep their givens."""
+    count = 0
+    for grid, kept in zip(grids.flatten(1).tolist(), given.flatten(1).tolist(), strict=True):
+        whole = all({grid[cell] for cell in unit} == set(range(1, 7)) for unit in sudoku.UNITS)
+        count += whole and all(k in (0, g) for g, k in zip(grid, kept, strict=True))
+    return count
+
+
+def network(keep) -> None:
+    trained, rows = sudoku.recorded(NETWORK), []
+    sets = {str(givens): pool(100, givens, 3)[0] for givens in (20, 18, 16, 14, 12, 11, 10)}
+    sets |= {"two": spoiled(100, 2, 5), "none": spoiled(100, 0, 5)}
+    solver = FixedPointIteration(tol=REST, max_steps=512, relative=True)
+    for name, given in sets.items():
+        with torch.no_grad(), trained.using(solver=solver):
+            logits = trained(sudoku.one_hot(given))
+            found = trained.last
+            relative = found.residual / found.u.flatten(1).norm(dim=1)
+        steps = sorted(found.steps[found.converged].tolist()) or [None]
+        grids = logits.argmax(dim=1) + 1
+        rows.append(
+            {
+                "puzzles": name,
+                "count": len(given),
+                "rested": int(found.converged.sum()),
+                "valid": valid(grids, given),
+                "valid_rested": valid(grids[found.converged], given[found.converged]),
+                "steps": steps[len(steps) // 2],
+                "most": steps[-1],
+                "residual": sorted(relative.tolist())[len(given) // 2],
+                "sure": float(logits.softmax(dim=1).amax(dim=1).flatten(1).amin(dim=1).median()),
+            }
+        )
+        keep(rows)
+        print(rows[-1], flush=True)
+
+
+def puzzles(keep) -> None:
+    rows = []
+    for givens in (20, 18, 16, 14, 12, 11, 10):
+        given = pool(100, givens, 3)[0]
+        easy = sum(sudoku.singles(grid) for grid in given.flatten(1).tolist())
+        rows.append({"givens": givens, "puzzles": len(given), "singles": easy})
+    keep(rows)
+
+
+PARTS = {f.__name__: f for f in (puzzles, rules, network, training)}
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="of `rules`; all without")
+    options.add_argument("--rules", nargs="+", default=list(RULES), help="of `rules`; all without")
+    options.add_argument("parts", nargs="*", help="which; all without")
+    arguments = options.parse_args()
+    path = arguments.out or BOOK / "timings" / "sudoku.json"
+    torch.set_num_threads(1)
+    for part in arguments.parts or PARTS:
+
+        def keep(rows: list, part=part) -> None:
+            # read anew: another part may be measured beside this one
+            results = json.loads(path.read_text())["result"] if path.exists() else {}
+            config = {"threads": 1, "dtype": "float32", "updates": sudoku.UPDATES, "givens": sudoku.GIVENS}
+            write(arguments.out, "sudoku", config, results | {part: rows})
+
+        keep.seeds, keep.only = arguments.seeds, arguments.rules
+        keep.rows = lambda part=part: json.loads(path.read_text())["result"].get(part, []) if path.exists() else []
+        PARTS[part](keep)
+
+
+if __name__ == "__main__":
+    main()
