@@ -243,9 +243,10 @@ def train(
     *,
     updates: int = UPDATES,
     segments: int = 1,
+    rate: float = 4e-3,
     watch: Callable[[int, float], bool | None] = lambda update, loss: None,
 ) -> list[float]:
-    """Adam at 6e-3 on batches of 16 drawn from these puzzles, gradients clipped to length 1; returns the losses.
+    """Adam at `rate` on batches of 16 drawn from these puzzles, gradients clipped to length 1; returns the losses.
 
     The learning rate falls to nearly nothing over the last quarter of the updates.
 
@@ -253,7 +254,7 @@ def train(
     without its graph. `watch(update, loss)` is called before each update and after the last, and ends the training with True.
     """
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(network.parameters(), lr=6e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: min(1, max(0.02, 4 * (1 - update / updates))))
     losses: list[float] = []
     for update in range(updates):

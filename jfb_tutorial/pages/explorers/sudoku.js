@@ -214,7 +214,7 @@ function start(root, { samples, tol, network }) {
     path = made;
     steps = top();
     fill(path.map(({ residual, clashes, sure, digits }, k) =>
-      [k, Number.isNaN(residual) ? "" : say(residual, 4), clashes.size, say(Math.min(...sure), 4), digits.join("")]));
+      [k, Number.isNaN(residual) ? "" : say(residual, 5), clashes.size, say(Math.min(...sure), 4), digits.join("")]));
     draw();
   }
 
