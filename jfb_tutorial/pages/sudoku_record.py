@@ -22,14 +22,13 @@ STYLES = {
     "JFB": (BLUE, "-"),
     "segments": (PURPLE, ":"),
     "JFB, 8 steps": (GREY, (0, (5, 1, 1, 1))),
+    "JFB, 64 steps": (BLUE, (0, (1, 1))),
 }
 
 
 def of_rule(rows: Iterable[Row], rule: str, budget: str = "updates") -> list[Row]:
-    """The runs of a rule, by seed; JFB's number of updates is what fixes both budgets."""
-    return [
-        row for row in rows if row["rule"] == rule and row["budget"] in (budget, "updates" if rule == "JFB" else budget)
-    ]
+    """The runs of a rule: of JFB's number of updates, or of about JFB's time."""
+    return [row for row in rows if row["rule"] == rule and row["budget"] == budget]
 
 
 def shares(runs: Sequence[Row], givens: int, steps: int) -> list[float]:
@@ -45,17 +44,17 @@ def ranged(numbers: Iterable[float], digits: int = 0) -> str:
     return " / ".join(f"{number:.{digits}f}" for number in sorted(numbers))
 
 
-def cells_by_rule(rows: Sequence[Row], givens: int = 18, steps: int = 128) -> list[list[str]]:
-    """For each rule its seconds and what it solves after JFB's number of updates, then its updates in JFB's time and what it then solves."""
-    cells = []
+def cells_by_rule(rows: Sequence[Row], costs: Iterable[Row], givens: int = 18, steps: int = 128) -> list[list[str]]:
+    """For each rule what an update costs, what each seed solves after JFB's updates, and after those that fit JFB's time."""
+    seconds, cells = {cost["rule"]: cost["seconds"] for cost in costs}, []
     for rule in STYLES:
-        equal, timed = of_rule(rows, rule), of_rule(rows, rule, "time")
+        timed = of_rule(rows, rule, "time")
         cells.append(
             [
                 rule,
-                ranged(run["seconds"] for run in equal),
-                ranged(shares(equal, givens, steps)),
-                ranged(run["updates"] for run in timed) if rule != "JFB" else str(equal[0]["updates"]),
+                f"{seconds[rule] / seconds['JFB']:.1f}",
+                ranged(shares(of_rule(rows, rule), givens, steps)),
+                str(timed[0]["updates"]) if timed else "",
                 ranged(shares(timed, givens, steps)),
             ]
         )
