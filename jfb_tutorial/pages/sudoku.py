@@ -178,7 +178,7 @@ class Look(nn.Module):
 class Step(nn.Module):
     """R(u, q): each digit of each cell hears of itself, and of the means over its row, its column, its box and its cell.
 
-    The weights are the same for all digits and all cells.
+    The weights are the same for all digits and all cells. Of the old state the share `damping` is kept.
     """
 
     def __init__(self, channels: int = CHANNELS, damping: float = 0.0) -> None:
@@ -211,11 +211,18 @@ class Read(nn.Module):
         return self.linear(u).squeeze(-1)
 
 
-def network(seed: int, *, gradient: Callable[..., Tensor] = JFB(), steps: int = STEPS) -> ImplicitNetwork:  # noqa: B008
-    """The untrained network of a seed."""
+def network(
+    seed: int,
+    *,
+    gradient: Callable[..., Tensor] = JFB(),  # noqa: B008
+    steps: int = STEPS,
+    damping: float = 0.0,
+) -> ImplicitNetwork:
+    """The untrained network of a seed; R keeps the share `damping` of the old state."""
     torch.manual_seed(seed)
+    parts = Look(), Step(damping=damping), Read()
     trained_with = FixedPointIteration(tol=1e-3, max_steps=steps, relative=True)
-    return ImplicitNetwork(Look(), Step(), Read(), solver=trained_with, gradient=gradient, on_unconverged="ignore")
+    return ImplicitNetwork(*parts, solver=trained_with, gradient=gradient, on_unconverged="ignore")
 
 
 def recorded(path: Path | str) -> ImplicitNetwork:

@@ -13,22 +13,28 @@ from torch import Tensor
 
 from .figures import BLUE, GREEN, GREY, PURPLE, VERMILION
 
-__all__ = ["boards", "cells_by_rule", "of_rule", "ranged", "shares", "solved_by_steps"]
+__all__ = ["boards", "cells_by_rule", "listed", "of_rule", "shares", "solved_by_steps", "through_training"]
 
 Row = Mapping[str, Any]
-STYLES = {
+STYLES: dict[str, tuple[str, Any]] = {
     "every step recorded": (GREEN, "-."),
     "UPG, k = 5": (VERMILION, "--"),
-    "JFB": (BLUE, "-"),
-    "segments": (PURPLE, ":"),
-    "JFB, 8 steps": (GREY, (0, (5, 1, 1, 1))),
+    "UPG, damped": (VERMILION, ":"),
     "JFB, 64 steps": (BLUE, (0, (1, 1))),
+    "JFB": (BLUE, "-"),
+    "JFB, 8 steps": (GREY, (0, (5, 1, 1, 1))),
+    "segments": (PURPLE, ":"),
 }
 
 
+DRAWN = ("every step recorded", "UPG, k = 5", "JFB", "segments")
+"""What the drawing has of them."""
+
+
 def of_rule(rows: Iterable[Row], rule: str, budget: str = "updates") -> list[Row]:
-    """The runs of a rule: of JFB's number of updates, or of about JFB's time."""
-    return [row for row in rows if row["rule"] == rule and row["budget"] == budget]
+    """The runs of a rule, seed by seed: of JFB's number of updates, or of about JFB's time."""
+    found = [row for row in rows if row["rule"] == rule and row["budget"] == budget]
+    return sorted(found, key=lambda row: row["seed"])
 
 
 def shares(runs: Sequence[Row], givens: int, steps: int) -> list[float]:
@@ -39,33 +45,48 @@ def shares(runs: Sequence[Row], givens: int, steps: int) -> list[float]:
     ]
 
 
-def ranged(numbers: Iterable[float], digits: int = 0) -> str:
-    """All of a few numbers, the smallest first."""
-    return " / ".join(f"{number:.{digits}f}" for number in sorted(numbers))
+def listed(numbers: Iterable[float | None], digits: int = 0) -> str:
+    """A number of each seed, in their order; nothing where there is none."""
+    return " / ".join(f"{number:.{digits}f}" for number in numbers if number is not None)
 
 
 def cells_by_rule(rows: Sequence[Row], costs: Iterable[Row], givens: int = 18, steps: int = 128) -> list[list[str]]:
-    """For each rule what an update costs, what each seed solves after JFB's updates, and after those that fit JFB's time."""
+    """For each way what an update costs, the residual in training of each seed, and what it solves, then what it solves in JFB's time."""
     seconds, cells = {cost["rule"]: cost["seconds"] for cost in costs}, []
     for rule in STYLES:
-        timed = of_rule(rows, rule, "time")
+        equal, timed = of_rule(rows, rule), of_rule(rows, rule, "time")
         cells.append(
             [
                 rule,
                 f"{seconds[rule] / seconds['JFB']:.1f}",
-                ranged(shares(of_rule(rows, rule), givens, steps)),
+                listed((run["residual_in_training"] for run in equal), 3),
+                listed(shares(equal, givens, steps)),
                 str(timed[0]["updates"]) if timed else "",
-                ranged(shares(timed, givens, steps)),
+                listed(shares(timed, givens, steps)),
             ]
         )
     return cells
+
+
+def through_training(runs: Mapping[str, Row]) -> Figure:
+    """The loss and the residual in training of a few runs."""
+    fig, axes = plt.subplots(2, 1, figsize=(4.8, 4.2), sharex=True)
+    for (name, run), dashes, color in zip(runs.items(), ("-", "--"), (VERMILION, BLUE), strict=False):
+        updates = [10 * k + 5 for k in range(len(run["curve"]))]
+        for ax, part in zip(axes, zip(*run["curve"], strict=True), strict=True):
+            ax.plot(updates, part, color=color, ls=dashes, label=name)
+    axes[0].set(ylabel="training loss", ylim=(0, None))
+    axes[0].legend(loc="upper right")
+    axes[1].set(yscale="log", ylabel="residual", xlabel="update")
+    return fig
 
 
 def solved_by_steps(rows: Sequence[Row], givens: Sequence[int] = (18, 14)) -> Figure:
     """The share solved against the steps at test time, a panel a degree of hardness: the middle seed, and a band over all seeds."""
     fig, axes = plt.subplots(len(givens), 1, figsize=(4.8, 2.6 * len(givens) + 0.4), sharex=True)
     for ax, of in zip(axes, givens, strict=True):
-        for rule, (color, dashes) in STYLES.items():
+        for rule in DRAWN:
+            color, dashes = STYLES[rule]
             runs = of_rule(rows, rule)
             at = runs[0][str(of)]["at"]
             found = [sorted(shares(runs, of, steps)) for steps in at]

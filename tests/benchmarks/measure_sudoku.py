@@ -12,6 +12,7 @@ import copy
 import itertools
 import json
 import random
+import statistics
 import time
 from typing import Any
 
@@ -84,40 +85,43 @@ RULES: dict[str, dict[str, Any]] = {
     "segments": {"gradient": JFB(), "steps": 3, "segments": 8},
     "JFB, 8 steps": {"gradient": JFB(), "steps": 7},
     "JFB, 64 steps": {"gradient": JFB(), "steps": 63},
+    "UPG, damped": {"gradient": UnrolledPhantom(5, 0.5), "damping": 0.25},
 }
 """The solver's steps, 32 where nothing is said; those recorded come on top. Segments: three steps and one recorded, eight times
 over for a batch, with an update each."""
 
 
+TIMED = ("every step recorded", "segments", "JFB, 8 steps")
+"""What is trained a second time, for as long as JFB's updates take; that of the phantom gradient is nearly the same."""
+
+
+def untrained(seed: int, how: dict):
+    return sudoku.network(seed, **{key: value for key, value in how.items() if key != "segments"})
+
+
 def trained(seed: int, how: dict, updates: int) -> tuple:
     """The network, and what there is to say of its training."""
-    network = sudoku.network(seed, gradient=how["gradient"], steps=how.get("steps", sudoku.STEPS))
-    residuals = []
-
-    def watch(update, loss):
-        if network.last is not None and update > updates - 40:
-            residuals.extend((network.last.residual / network.last.u.flatten(1).norm(dim=1)).tolist())
-
+    network = untrained(seed, how)
+    residuals: list[list[float]] = []
     solve = network.solver
 
     def remembered(T, start):
-        network.last = solve(T, start)
-        return network.last
+        found = solve(T, start)
+        residuals.append((found.residual / found.u.flatten(1).norm(dim=1)).tolist())
+        return found
 
     network.solver = remembered
     begin = time.process_time()
     losses = sudoku.train(
-        network,
-        seed,
-        *pool(sudoku.POOL, sudoku.GIVENS, 1),
-        updates=updates,
-        segments=how.get("segments", 1),
-        watch=watch,
+        network, seed, *pool(sudoku.POOL, sudoku.GIVENS, 1), updates=updates, segments=how.get("segments", 1)
     )
-    row = {"updates": updates, "seconds": time.process_time() - begin, "loss": sum(losses[-40:]) / 40}
+    row: dict = {"updates": updates, "seconds": time.process_time() - begin, "loss": sum(losses[-40:]) / 40}
     network.solver = solve
-    # of the last forty updates: how far from rest the state was at which the recorded step was taken
-    return network, row | {"residual_in_training": sorted(residuals)[len(residuals) // 2] if residuals else None}
+    middle = lambda rows: statistics.median(r for row in rows for r in row) if rows else None  # noqa: E731
+    # how far from rest the state was at which the recorded step was taken: of the last forty updates, and of every ten
+    row["residual_in_training"] = middle(residuals[-40:])
+    row["curve"] = [[sum(losses[k : k + 10]) / 10, middle(residuals[k : k + 10])] for k in range(0, updates, 10)]
+    return network, row
 
 
 def costs(keep) -> None:
@@ -125,7 +129,7 @@ def costs(keep) -> None:
     pairs, seconds = pool(sudoku.BATCH, sudoku.GIVENS, 4), {name: [] for name in RULES}
     for _ in range(5):
         for name, how in RULES.items():
-            net = sudoku.network(0, gradient=how["gradient"], steps=how.get("steps", sudoku.STEPS))
+            net = untrained(0, how)
             begin = time.process_time()
             sudoku.train(net, 0, *pairs, updates=4, segments=how.get("segments", 1))
             seconds[name].append((time.process_time() - begin) / 4)
@@ -135,12 +139,11 @@ def costs(keep) -> None:
 def rules(keep) -> None:
     """Each way for as many updates as JFB has, and then for as many as take JFB's processor time; needs `costs`."""
     cost = {row["rule"]: row["seconds"] for row in keep.rows("costs")}
-    for budget, seed, name in itertools.product(("updates", "time"), keep.seeds, RULES):
-        updates = sudoku.UPDATES if budget == "updates" else round(sudoku.UPDATES * cost["JFB"] / cost[name])
+    for budget, seed, name in itertools.product(("updates", "time"), keep.seeds, keep.only):
         done = {(row["rule"], row["seed"], row["budget"]) for row in keep.rows()}
-        # JFB's time is that of its updates, and nearly that of the phantom gradient's
-        if (name, seed, budget) in done or (budget == "time" and name in ("JFB", "UPG, k = 5")):
+        if (name, seed, budget) in done or (budget == "time" and name not in TIMED):
             continue
+        updates = sudoku.UPDATES if budget == "updates" else round(sudoku.UPDATES * cost["JFB"] / cost[name])
         network, row = trained(seed, RULES[name], updates)
         row = {"rule": name, "seed": seed, "budget": budget} | row
         for givens in (18, 14):
@@ -274,6 +277,7 @@ PARTS = {f.__name__: f for f in (puzzles, costs, rules, network, training)}
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="of `rules`; all without")
+    options.add_argument("--rules", nargs="+", default=list(RULES), help="of `rules`; all without")
     options.add_argument("parts", nargs="*", help="which; all without")
     arguments = options.parse_args()
     path = arguments.out or BOOK / "timings" / "sudoku.json"
@@ -286,7 +290,7 @@ def main() -> None:
             config = {"threads": 1, "dtype": "float32", "updates": sudoku.UPDATES, "givens": sudoku.GIVENS}
             write(arguments.out, "sudoku", config, results | {part: rows})
 
-        keep.seeds = arguments.seeds
+        keep.seeds, keep.only = arguments.seeds, arguments.rules
         keep.rows = lambda part=part: json.loads(path.read_text())["result"].get(part, []) if path.exists() else []
         PARTS[part](keep)
 
