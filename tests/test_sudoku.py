@@ -1,13 +1,14 @@
 """The puzzles of chapter 14, its network, and the one that the page carries."""
 
+import json
 import random
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import BOOK, ROOT
 from torch import nn
 
-from jfb_tutorial.gradients import Unrolled
+from jfb_tutorial.gradients import Unrolled, UnrolledPhantom
 from jfb_tutorial.pages import sudoku
 
 NETWORK = ROOT / "book" / "records" / "sudoku.safetensors"
@@ -148,3 +149,28 @@ def test_training_with_every_step_recorded(monkeypatch):
     given, solved = sudoku.puzzles(4, 20, 0)
     losses = sudoku.train(sudoku.network(0, gradient=Unrolled(3)), 0, given, solved, updates=2)
     assert len(losses) == 2
+
+
+def test_the_chapter_trains_this_network():
+    """What the chapter shows is what its record was measured with."""
+    notebooks = [json.loads(path.read_text())["cells"] for path in sorted(BOOK.glob("14-*.ipynb"))]
+    sources = ["".join(cell["source"]) for cells in notebooks for cell in cells if cell["cell_type"] == "code"]
+    source = next(source for source in sources if "class Step" in source and "self.box" in source)
+    names: dict = {"sudoku": sudoku}
+    start = "import torch\nfrom torch import nn\nfrom jfb_tutorial import FixedPointIteration, ImplicitNetwork, UnrolledPhantom\n"
+    exec(start + source, names)
+    shown, ours = names["network"], sudoku.network(0, gradient=UnrolledPhantom(5, 0.5))
+    assert repr(shown.solver) == repr(ours.solver)
+    assert shown.gradient == ours.gradient
+    for ours_one, shown_one in zip(ours.parameters(), shown.parameters(), strict=True):
+        assert torch.equal(ours_one, shown_one)
+    d = sudoku.one_hot(sudoku.puzzles(2, 18, 0)[0])
+    with torch.no_grad():
+        torch.testing.assert_close(shown(d), ours(d))
+
+
+def test_a_damped_step_keeps_a_share_of_the_state():
+    u, q = torch.randn(2, 1, 6, 6, 6, sudoku.CHANNELS, generator=torch.Generator().manual_seed(0))
+    plain, damped = sudoku.network(0), sudoku.network(0, damping=0.25)
+    with torch.no_grad():
+        torch.testing.assert_close(damped.R(u, q), 0.25 * u + 0.75 * plain.R(u, q))

@@ -1,12 +1,12 @@
 """The Sudoku explorer: the trained network of chapter 14 runs in a page, opened from disk with the network cut."""
 
+import copy
+
 import pytest
 import torch
 from conftest import ROOT, grave_violations, match, number, ready, rows, slider, words
 
 from jfb_tutorial.pages import explorers, sudoku
-
-NONE = "120000000000000000000000000000000000"
 
 
 def text(grid):
@@ -25,8 +25,10 @@ def puzzles():
 
 
 def followed(network, grid, steps):
-    """The steps of the package: the relative residual, how many cells clash, the least probability, the digits."""
-    T = network.operator(sudoku.one_hot(torch.tensor([int(digit) for digit in grid]).reshape(1, 6, 6)))
+    """The steps of the package, in double precision: the relative residual, how many cells clash, the least probability, the digits."""
+    network = copy.deepcopy(network).double()
+    d = sudoku.one_hot(torch.tensor([int(digit) for digit in grid]).reshape(1, 6, 6)).double()
+    T = network.operator(d)
     u, residual, path = T.zeros(), float("nan"), []
     with torch.no_grad():
         for _ in range(steps + 1):
@@ -45,15 +47,15 @@ def test_the_page_computes_what_the_package_does(network, puzzles, show_explorer
         figure.get_by_role("button", name=name, exact=True).click()
         shown = rows(ready(figure))
         path = followed(network, puzzles[name], len(shown) - 1)
-        # the first steps from zero leave ties between digits, which rounding decides
+        # at the start all digits are alike, and the first is taken; later, digits that nothing tells apart tie but for rounding
         for k in range(1, len(path)):
             residual, clashes, least, digits = path[k]
             assert int(shown[k][0]) == k
             assert abs(number(shown[k][1]) - residual) < 1e-4, k
-            if least > 0.34:
+            assert number(shown[k][3]) == pytest.approx(least, abs=1e-3)
+            if name in ("Easy", "Hard"):
                 assert shown[k][4] == digits, k
                 assert int(shown[k][2]) == clashes
-                assert number(shown[k][3]) == pytest.approx(least, abs=1e-3)
 
 
 def test_it_comes_to_rest_at_the_solution(network, puzzles, show_explorers):

@@ -82,22 +82,21 @@ def through_training(runs: Mapping[str, Row]) -> Figure:
 
 
 def solved_by_steps(rows: Sequence[Row], givens: Sequence[int] = (18, 14)) -> Figure:
-    """The share solved against the steps at test time, a panel a degree of hardness: the middle seed, and a band over all seeds."""
+    """The share solved against the steps at test time, a panel a degree of hardness, a line a seed."""
     fig, axes = plt.subplots(len(givens), 1, figsize=(4.8, 2.6 * len(givens) + 0.4), sharex=True)
     for ax, of in zip(axes, givens, strict=True):
         for rule in DRAWN:
             color, dashes = STYLES[rule]
-            runs = of_rule(rows, rule)
-            at = runs[0][str(of)]["at"]
-            found = [sorted(shares(runs, of, steps)) for steps in at]
-            ax.fill_between(at, [f[0] for f in found], [f[-1] for f in found], color=color, alpha=0.15, lw=0)
-            ax.plot(at, [f[len(f) // 2] for f in found], color=color, ls=dashes, label=rule)
+            for k, run in enumerate(of_rule(rows, rule)):
+                at = run[str(of)]["at"]
+                solved = [shares([run], of, steps)[0] for steps in at]
+                ax.plot(at, solved, color=color, ls=dashes, lw=1.4, label=rule if k == 0 else None)
         ax.axvline(33, color=GREY, lw=0.8)
         ax.set(xscale="log", ylim=(-3, 103), ylabel="solved (percent)", title=f"{of} givens")
         ax.set(xticks=at, xticklabels=at)
         ax.minorticks_off()
     axes[-1].set(xlabel="steps at test time")
-    axes[0].legend(loc="upper left", fontsize=9)
+    axes[-1].legend(loc="upper left")
     return fig
 
 

@@ -50,7 +50,7 @@ function machine({ weights, channels: c, damping }) {
     return {
       T(u) {
         const parts = [row, column, boxes, cells].map((weight, k) => heard(u, weight, groups[k]));
-        const next = new Float32Array(216 * c);
+        const next = new Float64Array(216 * c);
         for (let node = 0; node < 216; node++) {
           const from = node * c, said = groups.map((group) => group(node) * c);
           for (let o = 0; o < c; o++) {
@@ -75,7 +75,7 @@ function machine({ weights, channels: c, damping }) {
           return powers.map((power) => power / total);
         });
       },
-      zero: () => new Float32Array(216 * c),
+      zero: () => new Float64Array(216 * c),
     };
   };
 }
@@ -192,18 +192,20 @@ function start(root, { samples, tol, network }) {
     const { T, S, zero } = read(grid), made = [];
     const keep = (u, residual) => {
       const odds = S(u), sure = odds.map((each) => Math.max(...each)), digits = odds.map((each, i) => each.indexOf(sure[i]) + 1);
-      made.push({ u, residual, sure, digits, clashes: clashing(digits) });
+      made.push({ residual, sure, digits, clashes: clashing(digits) });
     };
-    keep(zero(), NaN);
+    let u = zero();
+    keep(u, NaN);
     settled = false;
     path = [];
     steps = 0;
     draw();
     let clock = performance.now();
     while (!settled && made.length <= MOST) {
-      const u = made[made.length - 1].u, v = T(u);
+      const v = T(u);
       const residual = norm(v.map((value, i) => value - u[i])) / norm(v);
       keep(v, residual);
+      u = v;
       settled = residual <= tol;
       if (performance.now() - clock > 30) {
         await new Promise((resolve) => setTimeout(resolve));
