@@ -21,7 +21,8 @@ def network():
 @pytest.fixture(scope="module")
 def puzzles():
     easy, hard = sudoku.puzzles(1, 20, 5)[0], sudoku.puzzles(1, 13, 6)[0]
-    return {"Easy": text(easy), "Hard": text(hard), "Two": "123456" + "0" * 30, "None": "123450000006" + "0" * 24}
+    two, none = "250460604120000030065000503614000002", "401056000100004060350042140635600001"
+    return {"Easy": text(easy), "Hard": text(hard), "Two": two, "None": none}
 
 
 def followed(network, grid, steps):
@@ -47,13 +48,13 @@ def test_the_page_computes_what_the_package_does(network, puzzles, show_explorer
         figure.get_by_role("button", name=name, exact=True).click()
         shown = rows(ready(figure))
         path = followed(network, puzzles[name], len(shown) - 1)
-        # at the start all digits are alike, and the first is taken; later, digits that nothing tells apart tie but for rounding
         for k in range(1, len(path)):
             residual, clashes, least, digits = path[k]
             assert int(shown[k][0]) == k
             assert abs(number(shown[k][1]) - residual) < 1e-4, k
             assert number(shown[k][3]) == pytest.approx(least, abs=1e-3)
-            if name in ("Easy", "Hard"):
+            # before the givens are heard everywhere, digits that nothing tells apart tie but for rounding
+            if k > 2:
                 assert shown[k][4] == digits, k
                 assert int(shown[k][2]) == clashes
 

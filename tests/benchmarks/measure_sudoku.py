@@ -2,18 +2,21 @@
 
     python tests/benchmarks/measure_sudoku.py [PART …] [--out FILE]
 
-Parts: `rules` (five ways to train, three seeds, for equal numbers of updates and for equal processor time, then tried with more
-steps and on harder puzzles; writes book/records/sudoku.safetensors too), `costs` (time of an update), `training` (radius, norm and cosine through
-training), `network` (the recorded network: puzzles of all degrees of hardness, ones with two solutions and with none) and
-`puzzles` (how many of each degree two simple rules solve). What the file has of other parts stays, and of `rules` the runs that are there already. Chapter 14 reads it.
+Parts: `puzzles` (how many of each degree of hardness two simple rules solve), `costs` (time of an update), `rules` (ways to train,
+three seeds, for equal numbers of updates and some for equal processor time, tried with more steps and on harder puzzles; writes
+book/records/sudoku.safetensors too), `swing` (the seed with which UPG fails, iterated with damping), `network` (the recorded network:
+puzzles of all degrees, ones with several solutions and with none) and `training` (radius, norm and cosines through training). What
+the file has of other parts stays, and of `rules` the runs that are there already. Chapter 14 reads it.
 """
 
+import argparse
 import copy
 import itertools
 import json
 import random
 import statistics
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -44,7 +47,9 @@ def pool(count: int, givens: int, seed: int):
 
 def followed(network, given, solved, at=AT) -> dict:
     """Puzzles right in every cell after so many steps, and the residuals then."""
-    right, cells, residuals = ([[] for _ in at] for _ in range(3))
+    right: list[list[bool]] = [[] for _ in at]
+    cells: list[list[int]] = [[] for _ in at]
+    residuals: list[list[float]] = [[] for _ in at]
     with torch.no_grad():
         for part, truth in zip(given.split(50), solved.split(50), strict=True):
             T = network.operator(sudoku.one_hot(part))
@@ -126,7 +131,7 @@ def trained(seed: int, how: dict, updates: int) -> tuple:
 
 def costs(keep) -> None:
     """Processor time of an update: the shortest of five, the ways in turn, so that what else the machine does falls on all."""
-    pairs, seconds = pool(sudoku.BATCH, sudoku.GIVENS, 4), {name: [] for name in RULES}
+    pairs, seconds = pool(sudoku.BATCH, sudoku.GIVENS, 4), {name: list[float]() for name in RULES}
     for _ in range(5):
         for name, how in RULES.items():
             net = untrained(0, how)
@@ -139,7 +144,7 @@ def costs(keep) -> None:
 def rules(keep) -> None:
     """Each way for as many updates as JFB has, and then for as many as take JFB's processor time; needs `costs`."""
     cost = {row["rule"]: row["seconds"] for row in keep.rows("costs")}
-    for budget, seed, name in itertools.product(("updates", "time"), keep.seeds, keep.only):
+    for budget, seed, name in itertools.product(("updates", "time"), keep.arguments.seeds, keep.arguments.rules):
         done = {(row["rule"], row["seed"], row["budget"]) for row in keep.rows()}
         if (name, seed, budget) in done or (budget == "time" and name not in TIMED):
             continue
@@ -159,6 +164,17 @@ def rules(keep) -> None:
             key: row[key] for key in ("rule", "seed", "budget", "updates", "seconds", "loss", "residual_in_training")
         }
         print(said, row["18"]["right"], row["14"]["right"], flush=True)
+
+
+def swing(keep) -> None:
+    """The seed with which UPG fails, its network iterated as in training, and damped as the recorded steps are."""
+    network, row = trained(2, RULES["UPG, k = 5"], sudoku.UPDATES)
+    row = {"seed": 2, "residual_in_training": row["residual_in_training"]}
+    for name, damping in (("plain", 0.0), ("damped", 0.5)):
+        network.R.damping = damping
+        row[name] = followed(network, *pool(100, 18, 3))
+    keep([row])
+    print(row)
 
 
 def gradients(network, rule, d, y, solver) -> torch.Tensor:
@@ -196,7 +212,7 @@ def probe(network, loss: float, update: int) -> dict:
 def training(keep) -> None:
     rows: list[dict] = []
     at = {0, 25, 50, 100, 150, 200}
-    for seed in keep.seeds:
+    for seed in keep.arguments.seeds:
         net = sudoku.network(seed)
 
         def watch(update, loss, network=net, seed=seed):
@@ -210,7 +226,7 @@ def training(keep) -> None:
 
 def spoiled(count: int, solutions: int, seed: int) -> torch.Tensor:
     """Puzzles whose givens do not clash at sight, but that have no solution (0), or several (2)."""
-    shuffle, found = random.Random(seed), []
+    shuffle, found = random.Random(seed), list[list[int]]()
     while len(found) < count:
         grid, _ = sudoku.puzzle(sudoku.GIVENS, shuffle)
         cell = shuffle.choice([cell for cell in range(36) if grid[cell]])
@@ -237,13 +253,13 @@ def network(keep) -> None:
     trained, rows = sudoku.recorded(NETWORK), []
     sets = {str(givens): pool(100, givens, 3)[0] for givens in (20, 18, 16, 14, 12, 11, 10)}
     sets |= {"two": spoiled(100, 2, 5), "none": spoiled(100, 0, 5)}
-    solver = FixedPointIteration(tol=REST, max_steps=512, relative=True)
+    solver = sudoku.solver(512, REST)
     for name, given in sets.items():
-        with torch.no_grad(), trained.using(solver=solver):
-            logits = trained(sudoku.one_hot(given))
-            found = trained.last
+        with torch.no_grad():
+            found = solver(trained.operator(sudoku.one_hot(given)), torch.zeros(len(given), 6, 6, 6, sudoku.CHANNELS))
+            logits = trained.S(found.u)
             relative = found.residual / found.u.flatten(1).norm(dim=1)
-        steps = sorted(found.steps[found.converged].tolist()) or [None]
+        steps = sorted(found.steps[found.converged].tolist())
         grids = logits.argmax(dim=1) + 1
         rows.append(
             {
@@ -271,7 +287,27 @@ def puzzles(keep) -> None:
     keep(rows)
 
 
-PARTS = {f.__name__: f for f in (puzzles, costs, rules, network, training)}
+@dataclass(frozen=True)
+class Keep:
+    """Writes the rows of a part, beside what the file has of others."""
+
+    arguments: argparse.Namespace
+    part: str
+
+    def __call__(self, rows: list) -> None:
+        config = {"threads": 1, "dtype": "float32", "updates": sudoku.UPDATES, "givens": sudoku.GIVENS}
+        # read anew: another part may be measured beside this one
+        write(self.arguments.out, "sudoku", config, self._results() | {self.part: rows})
+
+    def rows(self, part: str | None = None) -> list:
+        return self._results().get(part or self.part, [])
+
+    def _results(self) -> dict:
+        path = self.arguments.out or BOOK / "timings" / "sudoku.json"
+        return json.loads(path.read_text())["result"] if path.exists() else {}
+
+
+PARTS = {f.__name__: f for f in (puzzles, costs, rules, swing, network, training)}
 
 
 def main() -> None:
@@ -280,19 +316,9 @@ def main() -> None:
     options.add_argument("--rules", nargs="+", default=list(RULES), help="of `rules`; all without")
     options.add_argument("parts", nargs="*", help="which; all without")
     arguments = options.parse_args()
-    path = arguments.out or BOOK / "timings" / "sudoku.json"
     torch.set_num_threads(1)
     for part in arguments.parts or PARTS:
-
-        def keep(rows: list, part=part) -> None:
-            # read anew: another part may be measured beside this one
-            results = json.loads(path.read_text())["result"] if path.exists() else {}
-            config = {"threads": 1, "dtype": "float32", "updates": sudoku.UPDATES, "givens": sudoku.GIVENS}
-            write(arguments.out, "sudoku", config, results | {part: rows})
-
-        keep.seeds, keep.only = arguments.seeds, arguments.rules
-        keep.rows = lambda part=part: json.loads(path.read_text())["result"].get(part, []) if path.exists() else []
-        PARTS[part](keep)
+        PARTS[part](Keep(arguments, part))
 
 
 if __name__ == "__main__":
