@@ -24,6 +24,7 @@ from ..._checks import check_choice, check_flag, check_integer, check_positive
 from ...network import ImplicitNetwork
 from .. import labyrinth as labyrinths
 from .. import parity as parity_of_prefixes
+from .. import sudoku as sudoku_of_six
 from ._program import Numbers, program
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "parity",
     "phantom",
     "playground",
+    "sudoku",
     "walk",
 ]
 
@@ -411,6 +413,50 @@ def phantom(
         "damping pulls them towards 1. Behind More: dots mark the cells where the paper's condition ‖Bᵏ‖ < 1/κ holds, open "
         "circles those where only the sharp one holds, ‖Bᵏ‖ < 2√κ/(1 + κ). " + _ALIVE,
         parameters=parameters,
+    )
+
+
+def sudoku(network: ImplicitNetwork, samples: Mapping[str, str], *, tol: float = 1e-4) -> Explorer:
+    """The network of chapter 14 runs in the page: the reader sets givens, and the cells settle, step by step, or do not.
+
+    The weights are rounded to 16 bits each, two bytes a parameter, so that the page stays small.
+
+    Args:
+        network: of `pages.sudoku.network`, trained.
+        samples: names of puzzles and the puzzles, at least one: 36 digits row by row, 0 for an empty cell. It begins with the first.
+        tol: relative tolerance at which the iteration ends.
+
+    Raises:
+        TypeError, ValueError: a sample is no such puzzle, tol is not positive, or the network is not of this form.
+    """
+    tol = check_positive("tol", tol, "1e-4 is the default")
+    for name, grid in samples.items():
+        if not isinstance(grid, str) or len(grid) != 36 or set(grid) - set("0123456"):
+            raise ValueError(f"a puzzle must be a string of 36 digits from 0 to 6, got {grid!r} for {name!r}")
+    if not samples:
+        raise ValueError("samples must have at least one puzzle, got none")
+    Q, R, S = cast(Any, network.Q), cast(Any, network.R), cast(Any, network.S)
+    if not isinstance(R, sudoku_of_six.Step):
+        raise TypeError(f"network must be of pages.sudoku.network, got an R of type {type(R).__name__}")
+    tensors = [Q.linear.weight, Q.linear.bias, R.own.weight, R.own.bias]
+    tensors += [part.weight for part in (R.row, R.column, R.box, R.cell)] + [S.linear.weight, S.linear.bias]
+    numbers = torch.cat([tensor.detach().flatten() for tensor in tensors]).half()
+    return Explorer(
+        "sudoku",
+        label="Sudoku explorer: 36 cells that settle, or do not",
+        words="A trained network runs in this page. It reads a Sudoku of six by six cells, and the figure shows at each step of the "
+        "iteration the likeliest digit of each cell, shaded the more deeply the surer the network is, and underlined where it clashes with "
+        "another. Most puzzles with one solution come to rest at it. " + _ALIVE,
+        parameters={
+            "samples": dict(samples),
+            "tol": tol,
+            "network": {
+                "channels": Q.linear.out_features,
+                "damping": R.damping,
+                "weights": base64.b64encode(numbers.numpy().astype("<f2").tobytes()).decode(),
+            },
+        },
+        parts=("sudoku.css",),
     )
 
 
