@@ -319,8 +319,8 @@ def test_every_published_table_and_figure_has_a_row(site):
     listed = set()
     for row in ROWS:
         paper, _, places = row["source"].partition(", ")
-        if kind := re.match(r"(Table|Figure)s? ", places):
-            listed |= {(paper, kind[1], int(number)) for number in re.findall(r"\d+", places)}
+        if found := re.match(r"(Table|Figure)s? ", places):
+            listed |= {(paper, found[1], int(number)) for number in re.findall(r"\d+", places)}
     for paper, kind, count in (
         ("JFB", "Table", 2),
         ("JFB", "Figure", 10),

@@ -87,7 +87,8 @@ def test_the_norm_is_one_and_the_direction_exact_where_the_target_is_in_use():
     assert not in_use.all()
     T = network.operator(d[:1])
     assert theory.contraction_factor(T, u[:1]) == pytest.approx(1, abs=1e-9)
-    one, true = [], []
+    one: list[torch.Tensor] = []
+    true: list[torch.Tensor] = []
     for i in (int(in_use.int().argmax()), int((~in_use).int().argmax())):
         for rule, found in ((JFB(), one), (ImplicitDifferentiation(tol=1e-10), true)):
             with network.using(solver=REST, gradient=rule):
