@@ -127,7 +127,7 @@ def test_training_lowers_the_regret():
 def test_the_chapter_trains_this_layer():
     """What the chapter shows is what its record was measured with."""
     cells = json.loads((BOOK / "14-layers-that-solve-problems.ipynb").read_text())["cells"]
-    source = next("".join(cell["source"]) for cell in cells if "N, x0 = (matrix" in "".join(cell["source"]))
+    source = next("".join(cell["source"]) for cell in cells if "paths.Costs()" in "".join(cell["source"]))
     names: dict = {"paths": paths}
     start = "import torch\nfrom torch import nn\nfrom jfb_tutorial import FixedPointIteration, ImplicitNetwork\n"
     exec(start + source, names)
