@@ -130,6 +130,19 @@ def depths(keep) -> None:
                     rows.append({"kind": "shared, to rest", "depth": depth, "seed": seed} | tried(network, bits, 100))
             keep(rows)
             print(rows[-5:], flush=True)
+        rows += recorded(seed)
+        keep(rows)
+
+
+def recorded(seed: int) -> list[dict]:
+    """Trained with all of the 24 steps recorded, and then run to rest."""
+    network = parity.network(seed, gradient=Unrolled(24))
+    losses = parity.train(network, seed)
+    network.gradient = JFB()
+    return [
+        {"kind": "all recorded, to rest", "depth": 24, "seed": seed, "loss": losses[-1]} | tried(network, bits, count)
+        for bits, count in ((16, 100), (64, 100), (256, 50))
+    ]
 
 
 class Deaf(parity.Step):

@@ -265,7 +265,7 @@ function start(root, { classes, pictures, count, network, tol }) {
     }
     const top = Math.sqrt(Math.max(...length)) || 1, data = map.createImageData(u.w, u.h);
     for (let p = 0; p < size; p++) {
-      const level = Math.min(Math.max(1 + Math.log10(Math.sqrt(moved[p]) / top + 1e-12) / 4, 0), 1);
+      const level = Math.min(Math.max(1 + Math.log10(Math.sqrt(moved[p]) / top + 1e-12) / 6, 0), 1);
       data.data.set([255 - 63 * level, 255 - 181 * level, 255 - 255 * level, 255], 4 * p);
     }
     map.putImageData(data, 0, 0);
