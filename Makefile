@@ -46,6 +46,10 @@ notebooks: .venv/ready
 
 records: .venv/ready
 	$(BIN)/python -m jfb_tutorial reproduce digits --out book/records
+	$(BIN)/python tests/benchmarks/measure_parity.py
+	$(BIN)/python tests/benchmarks/measure_labyrinth.py
+	$(BIN)/python tests/benchmarks/measure_sudoku.py
+	$(BIN)/python tests/benchmarks/measure_problems.py
 	test -z "$$JFB_DATA" || $(BIN)/python -m jfb_tutorial reproduce mnist --out book/records
 	test -z "$$JFB_DATA" || $(BIN)/python -m jfb_tutorial reproduce cifar10 --out book/records
 	test -z "$$JFB_DATA" || $(BIN)/python -m jfb_tutorial reproduce phantom --out book/records
