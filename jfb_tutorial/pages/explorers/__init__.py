@@ -328,7 +328,7 @@ def labyrinth(
             "tol": tol,
             "network": _halves(Q.out_channels, Q, R.one, R.two, S),
         },
-        parts=("labyrinth.css",),
+        parts=("rest.js", "labyrinth.css"),
     )
 
 
@@ -359,7 +359,7 @@ def parity(network: ImplicitNetwork, bits: str = "0110100110010110" * 4, *, tol:
         "end is right first, what is wrong moves to the right in bands, and when the last band has left the string, all is right. "
         + _ALIVE,
         parameters={"bits": bits, "tol": tol, "network": _halves(Q.out_channels, Q, R.one, R.two, S)},
-        parts=("parity.css",),
+        parts=("rest.js", "parity.css"),
     )
 
 
@@ -456,7 +456,7 @@ def sudoku(network: ImplicitNetwork, samples: Mapping[str, str], *, tol: float =
                 "weights": base64.b64encode(numbers.numpy().astype("<f2").tobytes()).decode(),
             },
         },
-        parts=("sudoku.css",),
+        parts=("rest.js", "sudoku.css"),
     )
 
 

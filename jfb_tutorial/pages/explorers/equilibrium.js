@@ -189,10 +189,9 @@ function start(root, { classes, pictures, count, network, tol }) {
     const q = await run(network.Q, { c: 3, h: SIDE, w: SIDE, data: Float32Array.from(planes) }, stale);
     if (!q) return;
     const made = [];
-    let u = { ...q, data: new Float32Array(q.data.length) }, before = u;
+    let u = { ...q, data: new Float32Array(q.data.length) };
     for (let k = 0; k <= MOST; k++) {
       let residual = NaN;
-      before = u;
       if (k) {
         const x = { ...q, data: q.data.map((value, i) => value + network.entering * u.data[i]) };
         const v = await run(network.R, x, stale);
@@ -204,7 +203,7 @@ function start(root, { classes, pictures, count, network, tol }) {
       const logits = await run(network.S, u, stale);
       if (!logits) return;
       const chances = softmax(logits.data);
-      made.push({ u, before, residual, chances, answer: chances.indexOf(Math.max(...chances)) });
+      made.push({ u, residual, chances, answer: chances.indexOf(Math.max(...chances)) });
       path = made;
       steps = k;
       draw();
@@ -232,7 +231,7 @@ function start(root, { classes, pictures, count, network, tol }) {
       fill([]);
       return;
     }
-    const { u, before, chances, answer, residual } = path[steps];
+    const { u, chances, answer, residual } = path[steps];
     if (steps) {
       dot.setAttribute("cx", plot.X(steps));
       dot.setAttribute("cy", plot.Y(Math.max(Math.log10(residual), -6)));
@@ -242,7 +241,7 @@ function start(root, { classes, pictures, count, network, tol }) {
       bar.className = i === answer ? "jfb-first" : "";
       number.textContent = percent(chances[i]);
     });
-    paint(u, before);
+    paint(u, path[Math.max(steps - 1, 0)].u);
     const say10 = (k) => `“${classes[path[k].answer]}” (${percent(path[k].chances[path[k].answer])})`;
     if (!whole) {
       words.textContent = `${name}The network is at work on it: step ${steps} of ${MOST}, ${say10(steps)}.`;

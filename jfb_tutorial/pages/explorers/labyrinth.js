@@ -2,14 +2,6 @@
 const LARGEST = 24, WATER = "#2b84c0", TO_COME = "rgba(43, 132, 192, .3)", WRONG = "#d9601f", WALL = "#707070";
 const FLOOR = "rgba(128, 128, 128, .14)";
 
-const halves = (text) => {
-  const raw = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)), view = new DataView(raw.buffer);
-  return Float32Array.from({ length: raw.length / 2 }, (_, i) => {
-    const half = view.getUint16(2 * i, true), sign = half & 0x8000 ? -1 : 1, exponent = (half >> 10) & 31, part = half & 1023;
-    return sign * (exponent ? 2 ** (exponent - 15) * (1 + part / 1024) : 2 ** -14 * (part / 1024));
-  });
-};
-
 // A labyrinth: { rows, columns, walls, spring }, its cells in one line, row after row.
 const inside = ({ rows, columns }, i) => {
   const column = i % columns;
@@ -182,7 +174,6 @@ function start(root, { network, grid: first, cell, tol }) {
     else draw();
   });
 
-  const norm = (x) => Math.sqrt(x.reduce((sum, value) => sum + value * value, 0));
   const named = (i) => `row ${Math.floor(i / grid.columns) + 1}, column ${(i % grid.columns) + 1}`;
 
   function fresh(next) {
@@ -214,37 +205,27 @@ function start(root, { network, grid: first, cell, tol }) {
     look(u, `${said}, ${u ? "on from where it was" : "again from zero"}. `, true);
   }
 
-  // Iterate to rest, a little at a time, so that the page stays awake; a newer labyrinth ends the work on an older one.
+  // Iterate to rest; a newer labyrinth ends the work on an older one.
   async function look(from, said, moving) {
     const mine = ++turn;
     stepping.halt();
     began = said;
     away = flood(grid);
     const { T, wet, zero } = run(grid);
-    const made = [], most = grid.walls.length + 100;
+    const made = [];
     const keep = (u, residual) => {
       const says = wet(u), count = (test) => says.reduce((sum, yes, i) => sum + (test(yes, away[i] >= 0) ? 1 : 0), 0);
       made.push({ u, residual, says, wet: count((yes) => yes), dry: count((yes, truth) => !yes && truth), leaks: count((yes, truth) => yes && !truth) });
     };
-    keep(from || zero(), NaN);
     settled = false;
     path = [];
     steps = 0;
     draw();
-    let clock = performance.now();
-    while (!settled && made.length <= most) {
-      const u = made[made.length - 1].u, v = T(u);
-      const residual = norm(v.map((value, i) => value - u[i])) / norm(v);
-      keep(v, residual);
-      settled = residual <= tol;
-      if (performance.now() - clock > 30) {
-        await new Promise((resolve) => setTimeout(resolve));
-        if (mine !== turn) return;
-        clock = performance.now();
-      }
-    }
+    const rested = await toRest({ T, u: from || zero(), most: grid.walls.length + 100, tol, keep, stale: () => mine !== turn });
+    if (rested === null) return;
+    settled = rested;
     path = made;
-    fill(path.map(({ residual, wet, dry, leaks }, k) => [k, wet, dry, leaks, Number.isNaN(residual) ? "" : say(residual, 4)]));
+    fill(path.map(({ residual, wet, dry, leaks }, k) => [k, wet, dry, leaks, residualCell(residual, 4)]));
     steps = moving && !calm.matches ? 0 : top();
     draw();
     if (moving && !calm.matches) play.click();

@@ -1,14 +1,6 @@
 // Parity of prefixes: the trained network runs in the page, and its answer travels along a string that the reader may change.
 const LONGEST = 200, ODD = "#2b84c0", WRONG = "#d9601f", BETWEEN = "rgba(128, 128, 128, .16)";
 
-const halves = (text) => {
-  const raw = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)), view = new DataView(raw.buffer);
-  return Float32Array.from({ length: raw.length / 2 }, (_, i) => {
-    const half = view.getUint16(2 * i, true), sign = half & 0x8000 ? -1 : 1, exponent = (half >> 10) & 31, part = half & 1023;
-    return sign * (exponent ? 2 ** (exponent - 15) * (1 + part / 1024) : 2 ** -14 * (part / 1024));
-  });
-};
-
 // The network: { read(bits) } gives T for these bits, and S of a state. A state has its channels side by side at each position.
 function machine({ weights, channels: c }) {
   const all = halves(weights);
@@ -106,7 +98,6 @@ function start(root, { network, bits: first, tol }) {
   });
   const fill = table(root.querySelector(".jfb-more"), "The steps in a table", ["step", "right up to bit", "wrong bits", "residual"]);
 
-  const norm = (x) => Math.sqrt(x.reduce((sum, value) => sum + value * value, 0));
   function fresh(next) {
     bits = next;
     place = Math.min(place, bits.length);
@@ -123,7 +114,7 @@ function start(root, { network, bits: first, tol }) {
     flip(Math.min(Math.max(Math.ceil(((event.clientX - frame.left) / frame.width) * bits.length), 1), bits.length));
   });
 
-  // Iterate to rest, a little at a time, so that the page stays awake; a newer string ends the work on an older one.
+  // Iterate to rest; a newer string ends the work on an older one.
   async function look(from, said) {
     const mine = ++turn;
     stepping.halt();
@@ -133,32 +124,22 @@ function start(root, { network, bits: first, tol }) {
     let sum = 0;
     truth = bits.map((bit) => (sum = (sum + bit) % 2));
     const { T, S, zero } = read(bits);
-    const made = [], most = 3 * bits.length + 100;
+    const made = [];
     const keep = (u, residual) => {
       const logits = S(u), wrong = truth.reduce((count, odd, i) => count + (logits[i] > 0 !== (odd === 1)), 0);
       const found = truth.findIndex((odd, i) => logits[i] > 0 !== (odd === 1));
       made.push({ u, residual, logits, wrong, upTo: found < 0 ? bits.length : found });
     };
-    keep(from || zero(), NaN);
     settled = false;
     path = [];
     steps = 0;
     draw();
-    let clock = performance.now();
-    while (!settled && made.length <= most) {
-      const u = made[made.length - 1].u, v = T(u);
-      const residual = norm(v.map((value, i) => value - u[i])) / norm(v);
-      keep(v, residual);
-      settled = residual <= tol;
-      if (performance.now() - clock > 30) {
-        await new Promise((resolve) => setTimeout(resolve));
-        if (mine !== turn) return;
-        clock = performance.now();
-      }
-    }
+    const rested = await toRest({ T, u: from || zero(), most: 3 * bits.length + 100, tol, keep, stale: () => mine !== turn });
+    if (rested === null) return;
+    settled = rested;
     path = made;
     steps = top();
-    fill(path.map(({ residual, wrong, upTo }, k) => [k, upTo, wrong, Number.isNaN(residual) ? "" : say(residual, 4)]));
+    fill(path.map(({ residual, wrong, upTo }, k) => [k, upTo, wrong, residualCell(residual, 4)]));
     paint();
     draw();
   }

@@ -1,14 +1,6 @@
 // Sudoku of six by six cells: the reader sets givens, and the trained network's iteration runs in the page until it rests.
 const MOST = 300, DIGITS = [1, 2, 3, 4, 5, 6];
 
-const halves = (text) => {
-  const raw = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)), view = new DataView(raw.buffer);
-  return Float32Array.from({ length: raw.length / 2 }, (_, i) => {
-    const half = view.getUint16(2 * i, true), sign = half & 0x8000 ? -1 : 1, exponent = (half >> 10) & 31, part = half & 1023;
-    return sign * (exponent ? 2 ** (exponent - 15) * (1 + part / 1024) : 2 ** -14 * (part / 1024));
-  });
-};
-
 // Rows, columns and boxes, two cells high and three wide; and of each cell, in which of them it is.
 const box = (cell) => 2 * Math.floor(cell / 12) + Math.floor((cell % 6) / 3);
 const OF = [(cell) => Math.floor(cell / 6), (cell) => cell % 6, box];
@@ -162,7 +154,6 @@ function start(root, { samples, tol, network }) {
   });
   const fill = table(root.querySelector(".jfb-more"), "The steps in a table", ["step", "residual", "clashes", "least sure", "digits"]);
 
-  const norm = (x) => Math.sqrt(x.reduce((sum, value) => sum + value * value, 0));
   const place = (cell) => `row ${Math.floor(cell / 6) + 1}, column ${(cell % 6) + 1}`;
   function set(digit) {
     const next = grid.slice();
@@ -183,7 +174,7 @@ function start(root, { samples, tol, network }) {
     return found;
   }
 
-  // Iterate to rest, a little at a time, so that the page stays awake; a newer puzzle ends the work on an older one.
+  // Iterate to rest; a newer puzzle ends the work on an older one.
   async function look(said) {
     const mine = ++turn;
     stepping.halt();
@@ -194,29 +185,17 @@ function start(root, { samples, tol, network }) {
       const odds = S(u), sure = odds.map((each) => Math.max(...each)), digits = odds.map((each, i) => each.indexOf(sure[i]) + 1);
       made.push({ residual, sure, digits, clashes: clashing(digits) });
     };
-    let u = zero();
-    keep(u, NaN);
     settled = false;
     path = [];
     steps = 0;
     draw();
-    let clock = performance.now();
-    while (!settled && made.length <= MOST) {
-      const v = T(u);
-      const residual = norm(v.map((value, i) => value - u[i])) / norm(v);
-      keep(v, residual);
-      u = v;
-      settled = residual <= tol;
-      if (performance.now() - clock > 30) {
-        await new Promise((resolve) => setTimeout(resolve));
-        if (mine !== turn) return;
-        clock = performance.now();
-      }
-    }
+    const rested = await toRest({ T, u: zero(), most: MOST, tol, keep, stale: () => mine !== turn });
+    if (rested === null) return;
+    settled = rested;
     path = made;
     steps = top();
     fill(path.map(({ residual, clashes, sure, digits }, k) =>
-      [k, Number.isNaN(residual) ? "" : say(residual, 5), clashes.size, say(Math.min(...sure), 4), digits.join("")]));
+      [k, residualCell(residual, 5), clashes.size, say(Math.min(...sure), 4), digits.join("")]));
     draw();
   }
 
