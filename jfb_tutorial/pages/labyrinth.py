@@ -15,7 +15,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, max_pool2d, on
 from ..gradients import JFB
 from ..network import ImplicitNetwork
 from ..solvers import FixedPointIteration
-from ..training import checkpoints
+from .fitting import fit, restored
+from .parity import right
 
 __all__ = [
     "DAM",
@@ -89,9 +90,7 @@ def network(seed: int, *, gradient: Callable[..., Tensor] = JFB(), R: nn.Module 
 
 def recorded(path: Path | str) -> ImplicitNetwork:
     """A trained network from its file, `book/records/labyrinth.safetensors`."""
-    trained = network(0)
-    trained.load_state_dict(checkpoints.load(path)[0])
-    return trained
+    return restored(network(0), path)
 
 
 def flood(d: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,11 +140,6 @@ def solver(size: int, tol: float = 1e-4) -> FixedPointIteration:
     return FixedPointIteration(tol=tol, max_steps=size * size + 100, relative=True)
 
 
-def right(logits: Tensor, y: Tensor) -> Tensor:
-    """Which grids are right in every cell, `(count,)`."""
-    return ((logits > 0) == (y > 0.5)).flatten(1).all(dim=1)
-
-
 def train(
     network: ImplicitNetwork,
     seed: int,
@@ -155,14 +149,9 @@ def train(
 ) -> list[float]:
     """Adam at 3e-3 on 32 fresh grids an update, gradients clipped to length 1; returns the losses. `start(network, d)` gives u⁰."""
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-    losses: list[float] = []
-    for _ in range(updates):
+
+    def loss(update: int) -> Tensor:
         d, y = grids(32, SIZE, generator, least=0, most=1)
-        loss = binary_cross_entropy_with_logits(network(d, start(network, d)), y)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
+        return binary_cross_entropy_with_logits(network(d, start(network, d)), y)
+
+    return fit(network, loss, updates=updates, rate=3e-3, clip=1.0)

@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from ..gradients import JFB
 from ..network import ImplicitNetwork
 from ..solvers import FixedPointIteration
-from ..training import checkpoints
+from .fitting import fit, restored
 
 __all__ = ["Step", "network", "recorded", "right", "solver", "strings", "train"]
 
@@ -45,9 +45,7 @@ def network(seed: int, *, gradient: Callable[..., Tensor] = JFB(), R: nn.Module 
 
 def recorded(path: Path | str) -> ImplicitNetwork:
     """A trained network from its file, `book/records/parity.safetensors`."""
-    trained = network(0)
-    trained.load_state_dict(checkpoints.load(path)[0])
-    return trained
+    return restored(network(0), path)
 
 
 def strings(count: int, bits: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -62,7 +60,7 @@ def solver(bits: int, tol: float = 1e-5) -> FixedPointIteration:
 
 
 def right(logits: Tensor, y: Tensor) -> Tensor:
-    """Which strings are right in every bit, `(count,)`."""
+    """Which strings are right in every bit, or labyrinths in every cell, `(count,)`."""
     return ((logits > 0) == (y > 0.5)).flatten(1).all(dim=1)
 
 
@@ -79,17 +77,11 @@ def train(
     `start(network, d)` gives u⁰; `watch(update, loss)` is called before each update and after the last, and ends it with True.
     """
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    losses: list[float] = []
-    for update in range(updates):
-        if watch(update, losses[-1] if losses else float("nan")):
-            return losses
+
+    def loss(update: int) -> Tensor:
         d, y = strings(64, BITS, generator)
-        loss = binary_cross_entropy_with_logits(network(d, start(network, d)), y)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        losses.append(loss.item())
-    watch(updates, losses[-1])
-    return losses
+        return binary_cross_entropy_with_logits(network(d, start(network, d)), y)
+
+    return fit(
+        network, loss, updates=updates, rate=1e-3, clip=1.0, watch=lambda update, value, seconds: watch(update, value)
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from ..gradients import JFB
 from ..network import ImplicitNetwork
 from ..solvers import FixedPointIteration
+from .fitting import fit
 
 __all__ = [
     "Costs",
@@ -204,15 +204,9 @@ def train(
     `watch(update, seconds)` is called before each update and after the last, with the processor time of training so far.
     """
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
-    seconds = 0.0
-    for update in range(updates):
-        watch(update, seconds)
-        begin = time.process_time()
+
+    def loss(update: int) -> Tensor:
         batch = torch.randint(len(d), (32,), generator=generator)
-        loss = (network(d[batch]) - paths[batch]).square().sum(dim=1).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        seconds += time.process_time() - begin
-    watch(updates, seconds)
+        return (network(d[batch]) - paths[batch]).square().sum(dim=1).mean()
+
+    fit(network, loss, updates=updates, rate=rate, watch=lambda update, value, seconds: watch(update, seconds))

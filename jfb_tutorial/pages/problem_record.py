@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import paths
 from .figures import BLUE, GREEN, GREY, PURPLE, VERMILION
+from .sudoku_record import listed
 
 __all__ = ["against", "ends", "landscape", "median", "middle", "pair", "strips", "three", "through_steps"]
 
@@ -82,7 +83,7 @@ def median(values: Sequence[float]) -> float:
 
 def middle(values: Sequence[float], digits: int) -> str:
     """All of them, the smallest first, as a cell of a table: "0.8 / 0.9 / 1.1"."""
-    return " / ".join(f"{value:.{digits}f}" for value in sorted(values))
+    return listed(sorted(values), digits)
 
 
 def against(runs: Sequence[Row], names: Sequence[str], kind: str, key: str, label: str, ylim, log: bool) -> Figure:

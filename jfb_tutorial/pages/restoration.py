@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,8 @@ from ..gradients import JFB, ImplicitDifferentiation
 from ..network import ImplicitNetwork
 from ..solvers import FixedPointIteration
 from ..training import data
+from . import instances
+from .fitting import fit
 
 __all__ = ["Physics", "Step", "best_linear", "blur", "blurred", "held_out", "network", "pictures", "psnr", "quality"]
 __all__ += ["size", "train"]
@@ -43,9 +44,9 @@ def pictures(which: str) -> Tensor:
     return {"training": found[:-300], "validation": found[-300:], "test": found}[which]
 
 
-def blurred(x: Tensor, generator: torch.Generator) -> Tensor:
-    """y = A x + noise."""
-    return x @ blur().to(x) + NOISE * torch.randn(x.shape, generator=generator).to(x)
+def blurred(x: Tensor, generator: torch.Generator, A: Tensor | None = None) -> Tensor:
+    """y = A x + noise; A is `blur()` unless it is at hand."""
+    return x @ (blur().to(x) if A is None else A) + NOISE * torch.randn(x.shape, generator=generator).to(x)
 
 
 def held_out(which: str) -> tuple[Tensor, Tensor]:
@@ -135,13 +136,9 @@ def size(network: ImplicitNetwork) -> dict[str, Any]:
     T = [mine.operator(y[i : i + 1]) for i in range(10)]
     norms = [theory.contraction_factor(T[i], solved.u[i : i + 1]) for i in range(10)]
     radii = [theory.spectral_radius(T[i], solved.u[i : i + 1]) for i in range(10)]
-    directions = []
     exact = ImplicitDifferentiation("gmres", tol=1e-8, max_steps=5000, on_failure="warn")
-    for rule in (JFB(), exact):
-        with mine.using(gradient=rule):
-            loss = (mine(y) - x).square().mean()
-            directions.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(mine.parameters()))]))
-    cosine = nn.functional.cosine_similarity(directions[0], directions[1], dim=0).item()
+    one, true = (instances.gradient_of(mine, rule, y, x, loss=nn.functional.mse_loss) for rule in (JFB(), exact))
+    cosine = instances.cosine(one, true)
     rested = int(solved.converged.sum())
     return {"norms": norms, "radii": radii, "cosine": cosine, "at rest of 32": rested}
 
@@ -158,21 +155,18 @@ def train(
 
     `watch(update, seconds)` is called before each update and after the last, with the processor time of training so far.
     """
-    sharp = pictures("training")
-    A = blur()
+    sharp, A = pictures("training"), blur()
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
-    seconds = 0.0
-    for update in range(updates):
-        watch(update, seconds)
-        begin = time.process_time()
-        for group in optimizer.param_groups:
-            group["lr"] = rate * (1 - update / updates)
+
+    def loss(update: int) -> Tensor:
         x = sharp[torch.randint(len(sharp), (32,), generator=generator)]
-        y = x @ A + NOISE * torch.randn(x.shape, generator=generator)
-        loss = (network(y) - x).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        seconds += time.process_time() - begin
-    watch(updates, seconds)
+        return (network(blurred(x, generator, A)) - x).square().mean()
+
+    fit(
+        network,
+        loss,
+        updates=updates,
+        rate=rate,
+        factor=lambda update: 1 - update / updates,
+        watch=lambda update, value, seconds: watch(update, seconds),
+    )

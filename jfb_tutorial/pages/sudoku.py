@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from ..gradients import JFB, Unrolled
 from ..network import ImplicitNetwork
 from ..solvers import FixedPointIteration
-from ..training import checkpoints
+from .fitting import fit, restored
 
 __all__ = [
     "Look",
@@ -227,9 +227,7 @@ def network(
 
 def recorded(path: Path | str) -> ImplicitNetwork:
     """A trained network from its file, `book/records/sudoku.safetensors`."""
-    trained = network(0)
-    trained.load_state_dict(checkpoints.load(path)[0])
-    return trained
+    return restored(network(0), path)
 
 
 def solver(max_steps: int = 512, tol: float = 1e-4) -> FixedPointIteration:
@@ -261,12 +259,10 @@ def train(
     without its graph. `watch(update, loss)` is called before each update and after the last, and ends the training with True.
     """
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
-    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: min(1, max(0.02, 4 * (1 - update / updates))))
-    losses: list[float] = []
-    for update in range(updates):
-        if watch(update, losses[-1] if losses else float("nan")):
-            return losses
+    d, y, state = torch.empty(0), torch.empty(0), None  # drawn at the first update
+
+    def loss(update: int) -> Tensor:
+        nonlocal d, y, state
         if update % segments == 0:
             chosen = torch.randint(len(given), (BATCH,), generator=generator)
             d, y, state = one_hot(given[chosen]), solved[chosen] - 1, None
@@ -275,13 +271,15 @@ def train(
         # Unrolled needs no solve, and starts at zero
         found = start if isinstance(network.gradient, Unrolled) else network.solver(T, start).u
         u = network.gradient(T, found)
-        loss = cross_entropy(network.S(u), y)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        rates.step()
         state = u.detach()
-        losses.append(loss.item())
-    watch(updates, losses[-1])
-    return losses
+        return cross_entropy(network.S(u), y)
+
+    return fit(
+        network,
+        loss,
+        updates=updates,
+        rate=rate,
+        factor=lambda update: min(1, max(0.02, 4 * (1 - update / updates))),
+        clip=1.0,
+        watch=lambda update, value, seconds: watch(update, value),
+    )
