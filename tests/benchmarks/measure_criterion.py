@@ -7,12 +7,11 @@ symmetric part of J, κ of MᵀM and the numerical abscissa in its inner product
 batches of growing size. Networks of MNIST and CIFAR-10 need their data in $JFB_DATA; what the file has of others stays. Chapter 12 reads it.
 """
 
-import json
 import time
 
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
-from shared import BOOK, parser, write
+from shared import BOOK, parser, write, written
 
 from jfb_tutorial import architectures, theory
 from jfb_tutorial._jacobian import products
@@ -97,8 +96,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("networks", nargs="*", help="which; all without")
     arguments = options.parse_args()
-    path = arguments.out or BOOK / "timings" / "criterion.json"
-    results = json.loads(path.read_text())["result"] if path.exists() else {}
+    results = written(arguments.out, "criterion")
     torch.set_num_threads(1)
     for name in arguments.networks or NETWORKS:
         begin = time.perf_counter()

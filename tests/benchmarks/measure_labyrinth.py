@@ -7,16 +7,14 @@ Parts: `sizes` (three seeds on grids of 8 to 96 cells a side; writes book/record
 old equilibrium and from zero). What the file has of other parts and seeds stays. Chapter 13 reads it.
 """
 
-import json
 import time
 
 import torch
-from shared import BOOK, parser, write
+from shared import parser, write, write_network, written
 from torch import nn
 
 from jfb_tutorial.gradients import Unrolled
 from jfb_tutorial.pages import labyrinth
-from jfb_tutorial.training import checkpoints
 
 SEEDS = range(3)
 SIZES = {8: 200, 12: 100, 24: 100, 48: 100, 96: 4}
@@ -56,13 +54,8 @@ def trained(seed: int):
 
 def sizes(seed: int):
     network, losses, seconds = trained(seed)
-    if seed == 0:  # this one, its weights rounded to 16 bits, is carried by the page
-        tensors = {name: tensor.half() for name, tensor in network.state_dict().items()}
-        path = BOOK / "records" / "labyrinth.safetensors"
-        there = checkpoints.load(path)[0] if path.exists() else {}
-        # the order of the tensors in a file may change, and with it the file of the same network
-        if tensors.keys() != there.keys() or any(not torch.equal(there[name], tensors[name]) for name in tensors):
-            checkpoints.save(path, tensors, {"made_by": "tests/benchmarks/measure_labyrinth.py"})
+    if seed == 0:  # this one is carried by the page
+        write_network("labyrinth", network, "tests/benchmarks/measure_labyrinth.py")
     for size, count in SIZES.items():
         yield {"seed": seed, "loss": losses[-1], "seconds": seconds} | tried(
             network, size, count, seed=10_000 * (seed + 1)
@@ -160,7 +153,6 @@ def main() -> None:
     options.add_argument("parts", nargs="*", help="which; all without")
     options.add_argument("--seeds", nargs="+", type=int, help="which; all without")
     arguments = options.parse_args()
-    path = arguments.out or BOOK / "timings" / "labyrinth.json"
     torch.set_num_threads(1)
     for part in arguments.parts or PARTS:
         for seed in arguments.seeds or SEEDS:
@@ -168,8 +160,7 @@ def main() -> None:
             for row in PARTS[part](seed):
                 new.append(row)
                 print(part, {key: value for key, value in row.items() if type(value) is not list}, flush=True)
-            # read anew: another part may be measured beside this one
-            results = json.loads(path.read_text())["result"] if path.exists() else {}
+            results = written(arguments.out, "labyrinth")
             old = [row for row in results.get(part, []) if row["seed"] != seed]
             config = {"threads": 1, "dtype": "float32", "updates": labyrinth.UPDATES, "size": labyrinth.SIZE}
             rows = sorted(old + new, key=lambda row: row["seed"])

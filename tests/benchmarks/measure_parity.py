@@ -9,20 +9,19 @@ What the file has of other parts stays. Chapter 13 reads it.
 """
 
 import copy
-import json
 import time
 import warnings
 from typing import Any
 
 import torch
-from shared import BOOK, parser, write
+from shared import parser, write, write_network, written
 from torch import nn
 
 from jfb_tutorial import theory
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, Unrolled, UnrolledPhantom
 from jfb_tutorial.pages import parity
+from jfb_tutorial.pages.instances import cosine
 from jfb_tutorial.solvers import FixedPointIteration
-from jfb_tutorial.training import checkpoints
 
 SEEDS = range(5)
 LENGTHS = {16: 1000, 32: 1000, 64: 400, 128: 200, 256: 100, 512: 100}
@@ -68,13 +67,7 @@ def lengths(keep) -> None:
     for seed in SEEDS:
         losses, seconds = trained(seed)[1:]
         rows.append({"seed": seed, "loss": losses[-1], "seconds": seconds, "lengths": []})
-    # that of seed 0, its weights rounded to 16 bits, is carried by the page
-    tensors = {name: tensor.half() for name, tensor in trained(0)[0].state_dict().items()}
-    path = BOOK / "records" / "parity.safetensors"
-    there = checkpoints.load(path)[0] if path.exists() else {}
-    # the order of the tensors in a file may change, and with it the file of the same network
-    if tensors.keys() != there.keys() or any(not torch.equal(there[name], tensors[name]) for name in tensors):
-        checkpoints.save(path, tensors, {"made_by": "tests/benchmarks/measure_parity.py"})
+    write_network("parity", trained(0)[0], "tests/benchmarks/measure_parity.py")
     for bits, count in LENGTHS.items():
         for seed in SEEDS:
             rows[seed]["lengths"].append(tried(trained(seed)[0], bits, count))
@@ -180,7 +173,6 @@ def gradients(network, rule, d, y, solver) -> tuple[torch.Tensor, torch.Tensor]:
 def probe(network, loss: float, update: int) -> dict:
     network = copy.deepcopy(network).double()
     d, y = (x.double() for x in parity.strings(16, parity.BITS, torch.Generator().manual_seed(77)))
-    cosine = lambda a, b: nn.functional.cosine_similarity(a, b, dim=0).item()  # noqa: E731
     in_training = network.solver
     row: dict = {"update": update, "loss": loss if loss == loss else None}
     one, whole = (gradients(network, rule, d, y, in_training) for rule in (JFB(), Unrolled(25)))
@@ -244,9 +236,14 @@ def dip(keep) -> None:
             with mine.using(solver=rest):
                 calm = mine.solve(d).converged
             one, true = (gradients(mine, rule, d[calm], y[calm], rest)[0] for rule in (JFB(), exact))
-            cosine = nn.functional.cosine_similarity(one, true, dim=0).item()
             rows.append(
-                {"seed": seed, "update": update, "strings": len(d), "at_rest": int(calm.sum()), "cosine": cosine}
+                {
+                    "seed": seed,
+                    "update": update,
+                    "strings": len(d),
+                    "at_rest": int(calm.sum()),
+                    "cosine": cosine(one, true),
+                }
             )
             keep(rows)
             print(rows[-1], flush=True)
@@ -298,7 +295,6 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("parts", nargs="*", help="which; all without")
     arguments = options.parse_args()
-    path = arguments.out or BOOK / "timings" / "parity.json"
     torch.set_num_threads(1)
     warnings.simplefilter(
         "ignore", RuntimeWarning
@@ -306,8 +302,7 @@ def main() -> None:
     for part in arguments.parts or PARTS:
 
         def keep(rows: list, part=part) -> None:
-            # read anew: another part may be measured beside this one
-            results = json.loads(path.read_text())["result"] if path.exists() else {}
+            results = written(arguments.out, "parity")
             config = {"threads": 1, "dtype": "float32", "updates": parity.UPDATES, "bits": parity.BITS}
             write(arguments.out, "parity", config, results | {part: rows})
 

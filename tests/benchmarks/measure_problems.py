@@ -8,17 +8,18 @@ the rate for each rule, on images of their own), `images` (PSNR of each rule aga
 `patience` (of those networks, more steps and fewer than in training). What the file has of other parts stays. Chapter 14 reads it.
 """
 
-import json
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
-from shared import BOOK, parser, write
+from shared import parser, write, written
 
 from jfb_tutorial import theory
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, Unrolled, UnrolledPhantom
 from jfb_tutorial.network import ImplicitNetwork
-from jfb_tutorial.pages import paths, restoration
+from jfb_tutorial.pages import instances, paths, restoration
+from jfb_tutorial.pages.instances import cosine
 from jfb_tutorial.solvers import FixedPointIteration
 
 SEEDS = range(3)
@@ -68,7 +69,7 @@ def rates(keep) -> None:
 
 
 def found(name: str) -> list[dict]:
-    return json.loads(FILE.read_text())["result"][name]
+    return written(FILE, "problems")[name]
 
 
 def path_runs(keep, epsilon: float = paths.EPSILON, choices=tuple(CHOICES)) -> None:
@@ -90,13 +91,7 @@ def flatter(keep) -> None:
 
 
 def direction(network: ImplicitNetwork, rule, d: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
-    with network.using(gradient=rule):
-        loss = (network(d) - best).square().sum(dim=1).mean()
-        return torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(network.parameters()))])
-
-
-def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
-    return torch.nn.functional.cosine_similarity(a, b, dim=0).item()
+    return instances.gradient_of(network, rule, d, best, loss=lambda x, best: (x - best).square().sum(dim=1).mean())
 
 
 def jacobians(keep) -> None:
@@ -195,7 +190,8 @@ PARTS = {
     "strengths": strengths,
     "images": images,
 }
-FILE = BOOK / "timings" / "problems.json"
+FILE: Path | None = None
+"""Where the results are, by default in book/timings."""
 
 
 def main() -> None:
@@ -203,15 +199,14 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("parts", nargs="*", help="which; all without")
     arguments = options.parse_args()
-    FILE = arguments.out or FILE
+    FILE = arguments.out
     torch.set_num_threads(1)
     # adjoints that GMRES does not reach, and states that are not at rest, are counted and not warned of
     warnings.simplefilter("ignore", RuntimeWarning)
     for part in arguments.parts or PARTS:
 
         def keep(rows: list, name=part) -> None:
-            # read anew: another part may be measured beside this one
-            results = json.loads(FILE.read_text())["result"] if FILE.exists() else {}
+            results = written(FILE, "problems")
             config = {"threads": 1, "dtype": "float32", "side": paths.SIDE, "alpha": paths.ALPHA}
             config |= {"updates of paths": paths.UPDATES, "updates of images": restoration.UPDATES}
             write(arguments.out, "problems", config, results | {name: rows})

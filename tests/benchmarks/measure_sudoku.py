@@ -12,7 +12,6 @@ the file has of other parts stays, and of `rules` the runs that are there alread
 import argparse
 import copy
 import itertools
-import json
 import random
 import statistics
 import time
@@ -20,14 +19,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from shared import BOOK, parser, write
-from torch import nn
+from shared import BOOK, parser, write, write_network, written
 
 from jfb_tutorial import theory
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, Unrolled, UnrolledPhantom
-from jfb_tutorial.pages import sudoku
+from jfb_tutorial.pages import instances, sudoku
+from jfb_tutorial.pages.instances import cosine
 from jfb_tutorial.solvers import FixedPointIteration
-from jfb_tutorial.training import checkpoints
 
 SEEDS = range(3)
 REST = 1e-4
@@ -154,11 +152,7 @@ def rules(keep) -> None:
         for givens in (18, 14):
             row[str(givens)] = followed(network, *pool(100, givens, 3))
         if (name, seed, budget) == ("UPG, k = 5", 0, "updates"):
-            tensors = {key: tensor.half() for key, tensor in network.state_dict().items()}
-            old = checkpoints.load(NETWORK)[0] if NETWORK.exists() else {}
-            # the order of the tensors in a file may change, and with it the file of the same network
-            if tensors.keys() != old.keys() or any(not torch.equal(old[key], tensors[key]) for key in tensors):
-                checkpoints.save(NETWORK, tensors, {"made_by": "tests/benchmarks/measure_sudoku.py"})
+            write_network("sudoku", network, "tests/benchmarks/measure_sudoku.py")
         keep([*keep.rows(), row])
         said = {
             key: row[key] for key in ("rule", "seed", "budget", "updates", "seconds", "loss", "residual_in_training")
@@ -179,17 +173,14 @@ def swing(keep) -> None:
 
 def gradients(network, rule, d, y, solver) -> torch.Tensor:
     """The gradient by a rule, of the weights of Q and R."""
-    with network.using(gradient=rule, solver=solver):
-        loss = nn.functional.cross_entropy(network(d), y)
-        parts = torch.autograd.grad(loss, [*network.Q.parameters(), *network.R.parameters()])
-    return torch.cat([part.flatten() for part in parts])
+    with network.using(solver=solver):
+        return instances.gradient_of(network, rule, d, y, parts="QR")
 
 
 def probe(network, loss: float, update: int) -> dict:
     network = copy.deepcopy(network).double()
     given, solved = (part[:8] for part in pool(100, sudoku.GIVENS, 2))
     d, y = sudoku.one_hot(given).double(), solved - 1
-    cosine = lambda a, b: nn.functional.cosine_similarity(a, b, dim=0).item()  # noqa: E731
     row: dict = {"update": update, "loss": loss if loss == loss else None}
     one, whole = (gradients(network, rule, d, y, network.solver) for rule in (JFB(), Unrolled(sudoku.STEPS + 1)))
     row["cosine_recorded"] = cosine(one, whole)
@@ -303,8 +294,7 @@ class Keep:
         return self._results().get(part or self.part, [])
 
     def _results(self) -> dict:
-        path = self.arguments.out or BOOK / "timings" / "sudoku.json"
-        return json.loads(path.read_text())["result"] if path.exists() else {}
+        return written(self.arguments.out, "sudoku")
 
 
 PARTS = {f.__name__: f for f in (puzzles, costs, rules, swing, network, training)}

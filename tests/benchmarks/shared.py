@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from jfb_tutorial.training import checkpoints
+
 BOOK = Path(__file__).resolve().parents[2] / "book"
 sys.path.insert(0, str(BOOK / "_ext"))
 from execute import provenance  # noqa: E402
@@ -51,3 +53,19 @@ def write(path: Path | None, name: str, config: dict, result: dict, about: dict 
     path.parent.mkdir(parents=True, exist_ok=True)
     timing = {"config": config, **(about or provenance()), "result": result}
     path.write_text(json.dumps(timing, indent=1, ensure_ascii=False) + "\n")
+
+
+def written(path: Path | None, name: str) -> dict:
+    """The results that the file of a timing holds by now, which another part may have been measured into beside this one."""
+    path = path or BOOK / "timings" / f"{name}.json"
+    return json.loads(path.read_text())["result"] if path.exists() else {}
+
+
+def write_network(name: str, network: nn.Module, made_by: str) -> None:
+    """Write a network that a page carries, its weights rounded to 16 bits, to book/records/NAME.safetensors."""
+    tensors = {key: tensor.half() for key, tensor in network.state_dict().items()}
+    path = BOOK / "records" / f"{name}.safetensors"
+    there = checkpoints.load(path)[0] if path.exists() else {}
+    # the order of the tensors in a file may change, and with it the file of the same network
+    if tensors.keys() != there.keys() or any(not torch.equal(there[key], tensors[key]) for key in tensors):
+        checkpoints.save(path, tensors, {"made_by": made_by})
