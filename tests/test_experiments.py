@@ -257,8 +257,8 @@ def test_the_suite_of_chapter_11():
     for name in SUITES.keys() - {"phantom"}:
         assert {(each.suite, each.recipe.dataset) for each in SUITES[name]} == {("", name)}
     sweep = [each for each in suite if each.label.startswith("sweep-")]
-    # two rules, six numbers of steps, three dampings; at one step undamped both rules are JFB
-    assert len(sweep) == 2 * 6 * 3 - 1
+    # two rules, six numbers of steps, three dampings; at one step undamped both rules are JFB; two series that stop by themselves
+    assert len(sweep) == 2 * 6 * 3 - 1 + 2
     assert len({each.recipe.rule for each in sweep}) == len(sweep)
     assert all(each.recipe.radius and len(each.seeds) >= 2 for each in suite)
     with pytest.raises(FileNotFoundError, match="reproduce phantom --out nowhere makes it"):
