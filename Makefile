@@ -63,6 +63,7 @@ timings: .venv/ready
 	test -z "$$JFB_DATA" || $(BIN)/python tests/benchmarks/time_training.py mnist
 	test -z "$$JFB_DATA" || $(PEERS)
 	test -z "$$JFB_DATA" || $(BIN)/python tests/benchmarks/time_cifar10.py
+	test -z "$$JFB_DATA" || $(BIN)/python tests/benchmarks/time_phantom.py
 
 benchmarks: .venv/ready
 	$(PEERS)

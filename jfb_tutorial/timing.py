@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -26,7 +26,7 @@ ALLOCATOR = {
 }
 
 
-def interleaved(functions: dict[Name, Callable[[], object]], rounds: int) -> dict[Name, list[float]]:
+def interleaved(functions: Mapping[Name, Callable[[], object]], rounds: int) -> dict[Name, list[float]]:
     """Seconds of each function in each round, after a round to warm up."""
     seconds: dict[Name, list[float]] = {name: [] for name in functions}
     for number in range(rounds + 1):
