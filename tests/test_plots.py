@@ -11,8 +11,10 @@ from jfb_tutorial.pages.plots import (
     coming_to_rest,
     early_directions,
     gallery,
+    heat_map,
     intervals,
     intervals_in_words,
+    passes,
     plain_log,
     regions,
     roofline,
@@ -170,3 +172,25 @@ def test_the_share_that_has_its_final_colour_comes_to_one():
     assert settled[0] < settled[-1] == 1
     assert [ax.get_title() for ax in fig.axes] == ["1 step", "2 steps", "4 steps", "at rest"]
     plt.close(fig)
+
+
+def test_a_map_writes_each_number_readably(ax):
+    heat_map(ax, [[0.0, 1.0], [0.5, 0.25]], ("a", "b"), (1, 2), low=0, high=1, form="{:.1f}")
+    written = {text.get_position(): (text.get_text(), text.get_color()) for text in ax.texts}
+    assert written == {
+        (0, 0): ("0.0", "white"),
+        (1, 0): ("1.0", "black"),
+        (0, 1): ("0.5", "white"),
+        (1, 1): ("0.2", "white"),
+    }
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2"]
+
+
+def test_bars_of_passes_stand_one_behind_the_other(ax):
+    passes(ax, {"first": (2.0, 1.0), "second": (3.0, 4.0)})
+    forward, backward = ax.containers
+    # from below upwards, so that the first name is on top
+    assert [bar.get_width() for bar in forward] == [3.0, 2.0]
+    assert [(bar.get_x(), bar.get_width()) for bar in backward] == [(3.0, 4.0), (2.0, 1.0)]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["second", "first"]

@@ -22,6 +22,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from pybtex.database import BibliographyData, Entry, parse_file
 from pybtex.richtext import Text
 
+import quizzes
 from chapters import BOOK, chapter_time, figures, named_values, notebooks, repository, title
 from plain_markdown import Renderer
 from references import Links
@@ -152,6 +153,7 @@ def _renderer(path: Path, *, fragments: bool, up: str = "", dollars: bool = Fals
         roles(path),
         dollars=dollars,
         links=Links(path.name, fragments=fragments, up=up),
+        quiz=lambda: quizzes.as_markdown(path.stem),
         figures={figure.name: figure.number for figure in figures(path)},
     )
 

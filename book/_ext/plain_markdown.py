@@ -26,6 +26,7 @@ class Renderer:
         roles: for each role, what makes Markdown of its text.
         dollars: whether to wrap bare `align` environments into $$.
         links: rewrites the links of a piece of text.
+        quiz: what stands for the directive {quiz}.
         figures: the number of each figure by its name, or by its file where it has none.
     """
 
@@ -36,9 +37,10 @@ class Renderer:
         *,
         dollars: bool = False,
         links: Callable[[str], str] = str,
+        quiz: Callable[[], list[str]] = list,
         figures: dict[str, str] | None = None,
     ) -> None:
-        self.chapter, self.roles, self.dollars, self.links = chapter, roles, dollars, links
+        self.chapter, self.roles, self.dollars, self.links, self.quiz = chapter, roles, dollars, links, quiz
         self.figures = figures or {}
         self.exercises = 0
 
@@ -96,6 +98,8 @@ class Renderer:
             if number := self.figures.get(options.get("name", title)):
                 body[0] = f"*Figure {number}.* {body[0]}"
             return [f"![{options.get('alt', '')}]({title})", "", *self._blocks(body)]
+        if name == "quiz":
+            return self._blocks(self.quiz())
         inside = self._blocks(_stripped(body))
         if name == "exercise":
             self.exercises += 1

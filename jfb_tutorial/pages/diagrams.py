@@ -13,7 +13,14 @@ from matplotlib.patches import ConnectionStyle, FancyArrowPatch, FancyBboxPatch
 from .. import toy
 from . import figures
 
-__all__ = ["backward_schemes", "explicit_and_implicit", "fold", "shares_of_the_derivative", "square_that_keeps"]
+__all__ = [
+    "backward_schemes",
+    "explicit_and_implicit",
+    "fold",
+    "shares_of_the_derivative",
+    "square_that_keeps",
+    "two_resolutions",
+]
 
 
 def backward_schemes() -> Figure:
@@ -145,3 +152,34 @@ def shares_of_the_derivative() -> Figure:
     ax.set(xlabel="$d$", ylabel="share of the exact derivative", xlim=(0.2, 0.54), ylim=(0, 1.03))
     ax.legend(loc="lower left")
     return fig
+
+
+def two_resolutions() -> Figure:
+    """One step of the multiscale network: a block for each resolution, then each gets what the other one has."""
+    boxes = {
+        "$u$ high\n32×32": (0.0, 1.0),
+        "$u$ low\n16×16": (0.0, 0.0),
+        "block ": (1.5, 1.0),
+        "block": (1.5, 0.0),
+        "+ ": (3.0, 1.0),
+        "+": (3.0, 0.0),
+        "new $u$ high": (4.4, 1.0),
+        "new $u$ low": (4.4, 0.0),
+    }
+    with plt.rc_context(figures.style()):
+        figure, ax = plt.subplots(figsize=(5.6, 2.4))
+        for name, (x, y) in boxes.items():
+            ax.text(x, y, name, ha="center", va="center", bbox={"boxstyle": "round,pad=0.4", "fc": "none", "ec": "0.5"})
+        for y in (0.0, 1.0):
+            for start, end in ((0.45, 1.15), (1.87, 2.78), (3.2, 3.82)):
+                _arrow(ax, (start, y), (end, y), figures.BLUE, "-")
+        _arrow(ax, (1.78, 0.82), (2.82, 0.16), figures.VERMILION, "--")
+        _arrow(ax, (1.78, 0.18), (2.82, 0.84), figures.VERMILION, "--")
+        ax.text(1.6, 0.64, "halved", fontsize=9, ha="right", va="center")
+        ax.text(1.6, 0.36, "doubled", fontsize=9, ha="right", va="center")
+        _arrow(ax, (1.5, 1.62), (1.5, 1.24), figures.GREY, "-")
+        ax.text(1.5, 1.7, "$Q(d)$", ha="center", va="bottom")
+        ax.set(xlim=(-0.6, 5.1), ylim=(-0.4, 2.0))
+        ax.axis("off")
+        plt.close(figure)
+    return figure

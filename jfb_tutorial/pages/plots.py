@@ -24,8 +24,10 @@ __all__ = [
     "descent_plane",
     "early_directions",
     "gallery",
+    "heat_map",
     "intervals",
     "intervals_in_words",
+    "passes",
     "plain_log",
     "regions",
     "roofline",
@@ -87,6 +89,41 @@ def intervals(
 def intervals_in_words(found: Mapping[str, tuple[float, float]], digits: int = 2) -> str:
     """The numbers of a plot of intervals, for its alternative text."""
     return "; ".join(f"{name} {mean:+z.{digits}f} ± {half:.{digits}f}" for name, (mean, half) in found.items())
+
+
+def heat_map(
+    ax: Axes, table: ArrayLike, rows: Sequence[object], columns: Sequence[object], *, low: float, high: float, form: str
+) -> None:
+    """A table as coloured squares, each with its number; the lightest are at `high`.
+
+    Args:
+        ax: where to draw.
+        table: `(rows, columns)`.
+        rows: their names.
+        columns: theirs.
+        low: the number of the darkest colour.
+        high: that of the lightest.
+        form: how a number is written, as "{:.2f}".
+    """
+    table = np.asarray(table)
+    ax.imshow(table, cmap="cividis", vmin=low, vmax=high, aspect="auto")
+    for (row, column), value in np.ndenumerate(table):
+        # black on the lighter half of the colours
+        colour = "black" if value > (low + high) / 2 else "white"
+        ax.text(column, row, form.format(value), ha="center", va="center", color=colour, fontsize=9)
+    ax.set_xticks(range(len(columns)), [str(name) for name in columns])
+    ax.set_yticks(range(len(rows)), [str(name) for name in rows])
+    ax.tick_params(length=0)
+    ax.grid(False)
+
+
+def passes(ax: Axes, seconds: Mapping[str, tuple[float, float]]) -> None:
+    """A bar for each name, the forward pass and behind it the backward pass, hatched; the first name on top."""
+    names = list(seconds)[::-1]
+    forward, backward = (np.array([seconds[name][i] for name in names]) for i in (0, 1))
+    ax.barh(names, forward, color=BLUE, label="forward")
+    ax.barh(names, backward, left=forward, color=VERMILION, hatch="///", edgecolor="white", label="backward")
+    ax.legend(loc="lower right")
 
 
 def gallery(images: Tensor, titles: Sequence[object], *, columns: int, height: float) -> Figure:
