@@ -87,7 +87,8 @@ class Quiz(Directive):
         )
         if len(parsed.children) != 1 or not isinstance(parsed.children[0], nodes.paragraph):
             raise self.error(f"a quiz has text of one paragraph, got {text!r}")
-        return list(parsed.children[0].children)
+        # a link asks that its parent hold text
+        return [nodes.inline("", "", *parsed.children[0].children)]
 
 
 def _html(text: str) -> nodes.raw:
