@@ -140,9 +140,8 @@ def wrong_calls(text: str, number: str = "") -> Iterator[str]:
                 yield f"`{span}` is no explorer"
             elif re.sub(r"\s", "", span) not in code(number):
                 yield f"`{span}` is not how chapter {number or 'any'} calls it"
-        elif called := re.match(r"(?:theory|bench|live|toy|gradients)\.\w+", span):
-            if called[0] not in code():
-                yield f"`{called[0]}` is called in no chapter"
+        elif (called := re.match(r"(?:theory|bench|live|toy|gradients)\.\w+", span)) and called[0] not in code():
+            yield f"`{called[0]}` is called in no chapter"
 
 
 def wrong_buttons(text: str) -> Iterator[str]:
