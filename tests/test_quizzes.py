@@ -1,5 +1,6 @@
 """The questions in the pages: answered from the keyboard on a phone, read aloud, and the same in the editions."""
 
+import re
 import sys
 
 import pytest
@@ -94,3 +95,11 @@ def test_an_edition_without_directives_has_the_questions_with_folded_answers():
 def test_a_page_without_questions_is_named():
     with pytest.raises(ValueError, match=r"99-none asks for a quiz, and there is no book/course/quiz/99\.yml"):
         quizzes.questions("99-none")
+
+
+def test_a_name_in_a_page_for_teaching_leads_to_what_it_names(site):
+    page = (site / "course" / "session-1.html").read_text()
+    links = re.findall(r'href="\.\./([^"#]+)#([^"]+)"><code', page)
+    assert {"fig-01-networks", "ex-01-quadratic"} <= {anchor for _, anchor in links}
+    for file, anchor in links:
+        assert f'id="{anchor}"' in (site / file).read_text(), anchor

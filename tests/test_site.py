@@ -14,6 +14,7 @@ PAGES = [
     "index.html",
     *(path.stem + ".html" for path in NOTEBOOKS),
     *(path.stem + ".html" for path in BOOK.glob("*.md")),
+    *(f"course/{name}.html" for name in ("README", "session-1", "notes/05")),
 ]
 PAGES = sorted({*PAGES, "search.html"})
 
