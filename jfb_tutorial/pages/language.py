@@ -24,7 +24,7 @@ from ..theory import jacobian_penalty
 from ..training import texts
 from .fitting import fit
 
-__all__ = ["Block", "Embed", "Read", "bits", "diagonal_blocks", "losses", "network", "perplexity", "train"]
+__all__ = ["Block", "Embed", "Read", "bits", "diagonal", "jacobian", "losses", "network", "perplexity", "train"]
 
 NORMS = ("post", "pre")
 WIDTH = 128
@@ -266,14 +266,18 @@ def perplexity(loss: float) -> float:
     return math.exp(loss)
 
 
-def diagonal_blocks(T: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
-    """The blocks dT_t/du_t of the Jacobian of a causal T at one sequence, `(length, width, width)`.
+def jacobian(T: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
+    """dT/du at one sequence, place by place: `[t, :, s]` is the block dT_t/du_s.
 
-    T at a place depends on that place and earlier ones, so dT/du is block triangular, and its eigenvalues are those of these blocks.
+    T at a place depends on that place and earlier ones: the blocks with s > t are zero, and the eigenvalues of dT/du are those of the
+    blocks `[t, :, t]`.
 
     Args:
         T: maps `(1, length, width)` to the like.
         u: `(1, length, width)`.
+
+    Returns:
+        `(length, width, length, width)`.
 
     Raises:
         ValueError: u is not of one sequence.
@@ -284,12 +288,16 @@ def diagonal_blocks(T: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
     at = u.detach().clone().requires_grad_()
     with torch.enable_grad():
         v = T(at)
-    places = torch.arange(length)
-    found = u.new_empty(length, width, width)
-    for row in range(width):
-        # one cotangent for each place; of what each sends back, the part that falls on its own place
-        cotangents = u.new_zeros(length, 1, length, width)
-        cotangents[places, 0, places, row] = 1
+    rows = []
+    for place in range(length):
+        # a product for each number of the place, all at once
+        cotangents = u.new_zeros(width, 1, length, width)
+        cotangents[:, 0, place] = torch.eye(width, dtype=u.dtype, device=u.device)
         (sent,) = torch.autograd.grad(v, at, cotangents, retain_graph=True, is_grads_batched=True)
-        found[:, row] = sent[places, 0, places]
-    return found
+        rows.append(sent[:, 0])
+    return torch.stack(rows)
+
+
+def diagonal(J: Tensor) -> Tensor:
+    """The blocks of `jacobian` of each place by itself, `(length, width, width)`."""
+    return torch.stack([J[t, :, t] for t in range(len(J))])

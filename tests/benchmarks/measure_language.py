@@ -48,9 +48,10 @@ RULES: dict[str, Any] = {
     "UPG": UnrolledPhantom(5, 0.8),
     "exact": ImplicitDifferentiation("gmres", tol=1e-2, max_steps=STEPS, per_sample=True, on_failure="warn"),
     "every step": Unrolled(STEPS + 1),
+    "one step, longer": Unrolled(1),
 }
 """The solver's steps come before, 12; every rule but "one step" reads at least the 13th iterate."""
-PLAIN = list(itertools.product(("post", "pre"), RULES, (False,)))
+PLAIN = [(norm, rule, False) for norm in ("post", "pre") for rule in list(RULES)[:5]]
 FLAT = [
     ("pre", "exact", True),
     ("pre", "UPG", True),
@@ -109,7 +110,14 @@ class Keep:
         }
         # read anew: another part may be measured beside this one
         write(self.arguments.out, "language", config, self._results() | {self.part: rows})
-        print({key: value for key, value in rows[-1].items() if key not in ("curve", "places")}, flush=True)
+        print(
+            {
+                key: value
+                for key, value in rows[-1].items()
+                if key not in ("curve", "places", "residuals", "training", "blocks", "radii")
+            },
+            flush=True,
+        )
 
     def rows(self, part: str | None = None) -> list:
         return self._results().get(part or self.part, [])
@@ -227,14 +235,14 @@ def chosen(keep: Keep) -> dict:
 def characters(keep: Keep) -> None:
     rows, settings = keep.rows(), chosen(keep)
     parts = {split: keep.text("tinyshakespeare", split) for split in texts.SPLITS}
-    for seed, (norm, rule, flat) in itertools.product(keep.arguments.seeds, PLAIN + FLAT):
+    for seed, (norm, rule, flat) in itertools.product(keep.arguments.seeds, CHARACTERS):
         penalty = settings["penalty"] if flat else 0.0
         row: dict[str, Any] = {"norm": norm, "rule": rule, "penalty": penalty, "seed": seed}
         if not keep.new(rows, **row):
             continue
         network = keep.network(seed, norm, rule, len(parts["train"].vocabulary))
         d, y = windows_of(parts["valid"], network)
-        updates, probes = keep.sizes.updates, list[dict]()
+        updates, probes = keep.sizes.updates * (LONGER if rule == "one step, longer" else 1), list[dict]()
 
         def watch(update, network=network, probes=probes, d=d, y=y, seed=seed, updates=updates):
             if seed == 0 and update in (updates // 4, updates // 2, updates):
@@ -319,9 +327,12 @@ def look(network: ImplicitNetwork, d: Tensor, y: Tensor) -> dict:
     u, residual = at_rest(network, d)
     row: dict[str, Any] = {"residual": residual}
     T, u = network.operator(d[:1]), u[:1]
-    blocks = language.diagonal_blocks(T, u)
+    J = language.jacobian(T, u)
+    blocks = language.diagonal(J)
     radii = torch.linalg.eigvals(blocks).abs().amax(dim=1)
     row |= {"radius": radii.max().item(), "radii": radii.tolist(), "top": one_sided(T, u)}
+    # how strongly the state of a place reacts on that of each: the picture of a causal Jacobian
+    row["blocks"] = J[:16, :, :16].norm(dim=(1, 3)).tolist()
     row |= {
         "norm_of_J": theory.contraction_factor(T, u, tol=1e-2),
         "block_norm": torch.linalg.matrix_norm(blocks, 2).max().item(),
@@ -403,7 +414,7 @@ def theory_of(keep: Keep) -> None:
     runs += [
         (norm, rule, settings["penalty"] if flat else 0.0, seed)
         for seed in keep.arguments.seeds
-        for norm, rule, flat in PLAIN + FLAT
+        for norm, rule, flat in CHARACTERS
     ]
     for norm, rule, penalty, seed in runs:
         row: dict[str, Any] = {
