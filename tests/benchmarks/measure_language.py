@@ -52,13 +52,11 @@ RULES: dict[str, Any] = {
 }
 """The solver's steps come before, 12; every rule but "one step" reads at least the 13th iterate."""
 PLAIN = [(norm, rule, False) for norm in ("post", "pre") for rule in list(RULES)[:5]]
-FLAT = [
-    ("pre", "exact", True),
-    ("pre", "UPG", True),
-    ("pre", "JFB", True),
-    ("post", "exact", True),
-    ("post", "UPG", True),
-]
+FLAT = [("pre", "exact"), ("pre", "UPG"), ("pre", "JFB"), ("post", "exact"), ("post", "UPG")]
+"""Those that are trained with the penalty, too."""
+CHARACTERS = [*PLAIN, *((norm, rule, True) for norm, rule in FLAT), ("post", "one step, longer", False)]
+LONGER = 6
+"""How many times the updates "one step, longer" has: about as many as take JFB's processor time."""
 AT = (1, 2, 3, 4, 6, 8, 10, 13, 17, 26, 39, 52)
 RATES = (1e-3, 2e-3, 4e-3)
 STRENGTHS = (0.3, 1.0, 3.0)
