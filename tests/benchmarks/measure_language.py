@@ -74,7 +74,7 @@ class Sizes:
     choosing: int = CHOOSING
     words: int = WORDS
     probed: int = PROBED
-    network: tuple[tuple[str, int], ...] = ()
+    network: tuple[tuple[str, Any], ...] = ()
     every: int = 4  # of the windows of `valid`, those that are followed step by step
 
 
@@ -408,6 +408,7 @@ def reads_ahead(network: ImplicitNetwork, d: Tensor, y: Tensor) -> dict:
 def theory_of(keep: Keep) -> None:
     rows, settings = keep.rows(), chosen(keep)
     text = keep.text("tinyshakespeare", "valid")
+    runs: list[tuple[str, str, float | None, int]]
     runs = [(norm, "JFB", None, seed) for norm in ("post", "pre") for seed in keep.arguments.seeds]
     runs += [
         (norm, rule, settings["penalty"] if flat else 0.0, seed)
@@ -433,7 +434,8 @@ def theory_of(keep: Keep) -> None:
             network.load_state_dict(checkpoints.load(path)[0])
         d, y = windows_of(text, network)
         size = keep.sizes.probed
-        # a trained network of seed 0 has been looked at where its training ended
+        row["text"] = "".join(text.vocabulary[k] for k in d[0, :size])
+        # a trained network of seed 0 has been looked at where its training ended, at the same characters
         if penalty is None or seed:
             row |= look(network, d[:4, :size], y[:4, :size])
         rows.append(row | certificate(network, d[:1, : size // 2]) | {"ahead": reads_ahead(network, d[:16], y[:16])})
