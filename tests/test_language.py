@@ -149,7 +149,7 @@ RULES: dict[str, tuple[Any, Any]] = {
     "JFB": (JFB(), lambda J: torch.eye(len(J))),
     "NPG": (NeumannSeries(5, 0.8), lambda J: damped(J, 5, 0.8)),
     "UPG": (UnrolledPhantom(5, 0.8), lambda J: damped(J, 5, 0.8)),
-    "unrolled": (Unrolled(150), lambda J: torch.linalg.inv(torch.eye(len(J)) - J)),
+    "unrolled": (Unrolled(100), lambda J: torch.linalg.inv(torch.eye(len(J)) - J)),
 }
 
 
@@ -205,14 +205,14 @@ def test_it_learns_a_text_that_repeats(norm):
     network = language.network(7, 0, norm=norm, steps=6, **SMALL)
     seen = []
     losses = language.train(
-        network, text, 0, updates=50, batch=8, rate=1e-2, penalty=0.1, watch=lambda k, loss, s: seen.append((k, loss))
+        network, text, 0, updates=40, batch=4, rate=1e-2, penalty=0.1, watch=lambda k, loss, s: seen.append((k, loss))
     )
-    assert len(losses) == 50
+    assert len(losses) == 40
     assert losses[-1] < 0.6 * losses[0]
-    assert seen[-1] == (50, losses[-1])
+    assert seen[-1] == (40, losses[-1])
     again = language.network(7, 0, norm=norm, steps=6, **SMALL)
-    assert language.train(again, text, 0, updates=3, batch=8, rate=1e-2) != losses[:3]  # the penalty did something
-    assert language.train(again, text, 0, updates=1, batch=8, watch=lambda *_: True) == []
+    assert language.train(again, text, 0, updates=3, batch=4, rate=1e-2) != losses[:3]  # the penalty did something
+    assert language.train(again, text, 0, updates=1, batch=4, watch=lambda *_: True) == []
 
 
 def test_the_penalty_holds_the_jacobian_down():
@@ -220,7 +220,7 @@ def test_the_penalty_holds_the_jacobian_down():
     found = []
     for penalty in (0.0, 3.0):
         network = language.network(7, 0, steps=6, **SMALL)
-        language.train(network, text, 0, updates=30, batch=8, rate=1e-2, penalty=penalty)
+        language.train(network, text, 0, updates=25, batch=4, rate=1e-2, penalty=penalty)
         d = tokens(4)
         found.append(theory.jacobian_penalty(network.operator(d), network.solve(d).u, samples=20).item())
     assert found[1] < 0.8 * found[0]
