@@ -211,7 +211,6 @@ def test_it_learns_a_text_that_repeats(norm):
     assert losses[-1] < 0.6 * losses[0]
     assert seen[-1] == (40, losses[-1])
     again = language.network(7, 0, norm=norm, steps=6, **SMALL)
-    assert language.train(again, text, 0, updates=3, batch=4, rate=1e-2) != losses[:3]  # the penalty did something
     assert language.train(again, text, 0, updates=1, batch=4, watch=lambda *_: True) == []
 
 
