@@ -304,12 +304,17 @@ class IGNN(nn.Module):
             network.Q = nn.Sequential(*before, network.Q)
         return network.train(self.training)
 
-    def forward(self, graphs: Graphs, start: Sequence[Tensor] | None = None) -> Tensor:
+    @property
+    def found(self) -> list[Tensor | None]:
+        """Where the latest solves ended, `(N, width)` each: a `start`. None of an equilibrium whose rule makes no solve."""
+        return [None if solution is None else solution.u for solution in self.last]
+
+    def forward(self, graphs: Graphs, start: Sequence[Tensor | None] | None = None) -> Tensor:
         """Logits, `(G, classes)`.
 
         Args:
             graphs: the batch.
-            start: where each iteration begins, `(N, width)`; zero by default. The equilibrium does not depend on it.
+            start: where each iteration begins, `(N, width)`; None is zero. The equilibrium does not depend on it.
         """
         x, self.last = graphs.x, []
         for i, network in enumerate(self.equilibria(graphs)):
@@ -358,7 +363,7 @@ def folds(labels: np.ndarray, seed: int, count: int = 10) -> Iterator[Fold]:
         yield Fold(train, held_out, test)
 
 
-def right(network: IGNN, graphs: Graphs, start: list[Tensor] | None = None) -> int:
+def right(network: IGNN, graphs: Graphs, start: list[Tensor | None] | None = None) -> int:
     """How many of these graphs the network classifies rightly, in eval mode; `start` is taken, and set to what is found."""
     training = network.training
     network.eval()
@@ -366,7 +371,7 @@ def right(network: IGNN, graphs: Graphs, start: list[Tensor] | None = None) -> i
         logits = network(graphs, start or None)
     network.train(training)
     if start is not None:
-        start[:] = [solution.u for solution in network.last if solution is not None]
+        start[:] = network.found
     return int((logits.argmax(dim=1) == graphs.labels).sum())
 
 
@@ -392,7 +397,7 @@ def train(
         watch: called after each epoch, from 1, with its number, its loss and the processor time of training so far in seconds; True ends it.
     """
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
-    starts: list[list[Tensor] | None] = [None] * len(shown)
+    starts: list[list[Tensor | None] | None] = [None] * len(shown)
     losses: list[float] = []
     seconds = 0.0
     network.train()
@@ -407,7 +412,7 @@ def train(
             loss.backward()
             optimizer.step()
             network.project()
-            starts[i] = [solution.u for solution in network.last if solution is not None]
+            starts[i] = network.found
             total += loss.item() * len(graphs)
         losses.append(total / sum(len(graphs) for graphs in shown))
         seconds += time.process_time() - begin

@@ -151,7 +151,9 @@ def _read(path: Path, part: str) -> np.ndarray:
 def _digest(edges: np.ndarray, graph: np.ndarray, classes: np.ndarray, node_labels: np.ndarray) -> str:
     """SHA-256 of the numbers as little-endian 64-bit integers, the edges sorted."""
     edges = edges[np.lexsort(edges.T[::-1])]
-    return hashlib.sha256(b"".join(part.astype("<i8").tobytes() for part in (edges, graph, classes, node_labels))).hexdigest()
+    return hashlib.sha256(
+        b"".join(part.astype("<i8").tobytes() for part in (edges, graph, classes, node_labels))
+    ).hexdigest()
 
 
 def _checked(
