@@ -289,7 +289,7 @@ class IGNN(nn.Module):
             ImplicitNetwork(
                 _On(self.inputs[i], graphs.A),
                 _On(self.steps[i], graphs.A),
-                head if head and i == last else nn.Identity(),
+                head if head is not None and i == last else nn.Identity(),
                 solver=self.solver,
                 gradient=self.gradient,
                 on_unconverged="ignore",

@@ -44,7 +44,7 @@ RULES: dict[str, Any] = {
     "one step": Unrolled(1),
 }
 """The last from zero, so that W is never used: the network without its equilibria, relu(Â U Ωᵀ) three times."""
-EPOCHS = {"MUTAG": 100, "PTC_MR": 60, "COX2": 30, "PROTEINS": 15}
+EPOCHS = {"MUTAG": 80, "PTC_MR": 50, "COX2": 30, "PROTEINS": 15}
 """Of the published 200: what two hours of one core hold."""
 RATES = (1e-3, 3e-3, 1e-2)
 SEEDS = range(3)
@@ -233,11 +233,13 @@ def probe(network: pages.IGNN, graphs: pages.Graphs) -> dict:
         )
         with torch.no_grad():
             x = equilibrium(x)
-    true = flat_gradient(network, TIGHT, None, graphs)
+    # without the head, whose gradient is the same for all
+    of_T = sum(each.numel() for part in (network.inputs, network.steps) for each in part.parameters())
+    true = flat_gradient(network, TIGHT, None, graphs)[:of_T]
     cosines = {
-        name: cosine(flat_gradient(network, rule, None, graphs), true)
+        name: cosine(flat_gradient(network, rule, None, graphs)[:of_T], true)
         for name, rule in RULES.items()
-        if name != "one step"
+        if name not in ("exact", "one step")
     }
     last = theory.criterion(network.on(graphs), graphs.x).smallest
     return {
@@ -278,7 +280,7 @@ def theory_part(keep, rows: list) -> None:
         for seed in SEEDS[:1] if Options.smoke else SEEDS:
             for rule in ("exact", "JFB"):
                 last = epochs_of(name)
-                wanted = {epoch for epoch in (0, 1, last // 2, last) if (name, rule, seed, epoch) not in done}
+                wanted = {epoch for epoch in (0, last // 2, last) if (name, rule, seed, epoch) not in done}
                 if wanted:
                     probed(name, rule, seed, wanted, found)
 
