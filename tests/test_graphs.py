@@ -22,7 +22,7 @@ FIVE = {  # a path, a triangle, a single node, a star, a ring of five: from 1, b
     "graph_labels": [-1, 1, -1, -1, 1],
     "node_labels": [2, 2, 5, 2, 2, 2, 5, 2, 4, 4, 4, 2, 2, 2, 2, 5],
 }
-TIGHT = FixedPointIteration(tol=1e-13, max_steps=3000, relative=True)
+TIGHT = FixedPointIteration(tol=1e-12, max_steps=3000, relative=True)
 
 
 def put(folder, name, content=FIVE, *, end="\n", packed=False):
@@ -48,11 +48,13 @@ def five(tmp_path):
 
 @pytest.fixture
 def small(five):
-    """A network of width 4 in float64, whose W has a spectral radius that matters, and all of the five graphs."""
+    """A network of width 4 in float64, with W at the bound and little cut off by relu, so that the rules differ; and the five graphs."""
     torch.manual_seed(3)
     network = graphs.IGNN(five.features, width=4, layers=3, dropout=0.0, solver=TIGHT).double()
-    for step in network.steps:
-        step.W.data.copy_(graphs.project(torch.rand(4, 4).double() + 0.2, 0.9))
+    for Q, R in zip(network.inputs, network.steps, strict=True):
+        Q.omega.data.add_(0.2)
+        R.W.data.copy_(graphs.project(torch.rand(4, 4).double() + 0.2, 0.8))
+    network.head.hidden.weight.data.add_(0.2)
     return network, graphs.batch(five).double()
 
 
@@ -122,9 +124,9 @@ def test_files_that_do_not_fit_together(tmp_path, content, fault):
 
 
 def test_a_batch_is_its_graphs_side_by_side(five):
-    A = graphs.batch(five).A.to_dense()
+    A = graphs.batch(five).A.matrix.to_dense()
     both = graphs.batch(five, [3, 0])
-    assert torch.equal(both.A.to_dense(), torch.block_diag(A[7:11, 7:11], A[:3, :3]))
+    assert torch.equal(both.A.matrix.to_dense(), torch.block_diag(A[7:11, 7:11], A[:3, :3]))
     assert both.graph.tolist() == [0] * 4 + [1] * 3
     assert both.labels.tolist() == [0, 0]
     assert both.x.argmax(dim=1).tolist() == [0, 2, 2, 2, 0, 0, 3]
@@ -133,7 +135,7 @@ def test_a_batch_is_its_graphs_side_by_side(five):
 
 
 def test_the_largest_eigenvalue_of_the_normalised_adjacency_is_1(five):
-    A = graphs.batch(five).double().A.to_dense()
+    A = graphs.batch(five).double().A.matrix.to_dense()
     assert torch.equal(A, A.T)
     values = torch.linalg.eigvalsh(A)
     assert values[-5:].allclose(torch.ones(5).double()), "once a graph, of which this set has five"
@@ -145,9 +147,9 @@ def test_the_largest_eigenvalue_of_the_normalised_adjacency_is_1(five):
 def test_the_product_with_the_adjacency_and_its_gradients(five):
     batch = graphs.batch(five).double()
     x, q = torch.randn(2, 16, 3, dtype=torch.float64).requires_grad_()
-    assert graphs.spread(batch.A, x, q).allclose(batch.A.to_dense() @ x + q)
-    assert torch.autograd.gradcheck(lambda x, q: graphs.spread(batch.A, x, q), (x, q))
-    assert torch.autograd.gradgradcheck(lambda x: graphs.spread(batch.A, x).square(), (x,))
+    assert batch.A(x, q).allclose(batch.A.matrix.to_dense() @ x + q)
+    assert torch.autograd.gradcheck(lambda x, q: batch.A(x, q), (x, q))
+    assert torch.autograd.gradgradcheck(lambda x: batch.A(x).square(), (x,))
 
 
 # --- the bound on W
@@ -168,8 +170,8 @@ def test_the_projection_is_the_nearest_point_of_the_ball():
 def test_training_keeps_the_bound(five):
     torch.manual_seed(0)
     network = graphs.IGNN(five.features, width=8)
-    losses = graphs.train(network, [graphs.batch(five)], epochs=20, rate=3e-2)
-    assert losses[-1] < 0.7 * losses[0]
+    losses = graphs.train(network, [graphs.batch(five)], epochs=12, rate=3e-2)
+    assert losses[-1] < 0.8 * losses[0]
     for step in network.steps:
         assert step.W.abs().sum(dim=1).max() <= network.kappa * (1 + 1e-6)
         assert step.W.abs().sum(dim=1).max() > 0.5, "it is used"
@@ -178,7 +180,7 @@ def test_training_keeps_the_bound(five):
 def test_well_posed_for_random_weights(five):
     """ρ(J) ≤ ρ(|W|) ≤ ‖W‖_∞ ≤ κ whatever the weights; two starts find one equilibrium; and ‖J‖₂ may be above 1 all the same."""
     batch, norms = graphs.batch(five).double(), []
-    for seed in range(20):
+    for seed in range(4):
         torch.manual_seed(seed)
         network = graphs.IGNN(five.features, width=6, layers=1, solver=TIGHT).double()
         # rows that all lean on one node's feature: the 2-norm is near √6 κ, the ∞-norm κ
@@ -205,7 +207,7 @@ def test_without_relu_it_is_a_linear_system(five):
     (equilibrium,) = network.equilibria(batch)
     found, q = equilibrium.solve(batch.x), equilibrium.Q(batch.x).detach()
     assert found.converged.all()
-    system = torch.eye(q.numel()).double() - torch.kron(batch.A.to_dense(), network.steps[0].W.detach())
+    system = torch.eye(q.numel()).double() - torch.kron(batch.A.matrix.to_dense(), network.steps[0].W.detach())
     assert found.u.allclose(torch.linalg.solve(system, q.flatten()).reshape(q.shape), atol=1e-11)
 
 
@@ -220,10 +222,10 @@ def test_each_graph_on_its_own_gives_the_same(small, five):
 def test_the_order_of_the_nodes_plays_no_part(small):
     network, batch = small
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
-    A = batch.A.to_dense()[order][:, order].to_sparse_csr()
-    other = graphs.Graphs(
-        graphs._csr(*graphs._parts(A), dtype=A.dtype), batch.x[order], batch.graph[order], batch.labels
-    )
+    A = batch.A.matrix.to_dense()[order][:, order].to_sparse_coo().coalesce()
+    rows = torch.searchsorted(A.indices()[0], torch.arange(17))
+    turned = graphs.Neighbours(rows, A.indices()[1], A.values())
+    other = graphs.Graphs(turned, batch.x[order], batch.graph[order], batch.labels)
     assert network(batch).allclose(network(other), atol=1e-9)
 
 
@@ -256,11 +258,11 @@ def test_bad_settings():
 
 def dense(batch, network, rule_adjoint):
     """The gradient by `rule_adjoint(g, J) -> w` in every equilibrium, by hand: relu's mask, Kronecker products, no solver of the package."""
-    A, xs, us = batch.A.to_dense(), [batch.x], []
+    A, xs, us = batch.A.matrix.to_dense(), [batch.x], []
     for Q, R in zip(network.inputs, network.steps, strict=True):
         W, q = R.W.detach(), A @ xs[-1] @ Q.omega.detach().T
         u = torch.zeros_like(q)
-        for _ in range(2000):
+        for _ in range(300):
             u = torch.relu(A @ u @ W.T + q)
         us.append(u)
         xs.append(u)
@@ -311,9 +313,16 @@ def test_each_rule_is_its_formula(small, rule, adjoint):
     found = torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(network.parameters()))])
     true = dense(batch, network, adjoint)
     assert (found - true).norm() < 1e-8 * true.norm()
-    assert (
-        dense(batch, network, series_adjoint(1, 1.0)) - dense(batch, network, exact_adjoint)
-    ).norm() > 0.1 * true.norm()
+
+
+def test_the_formulas_differ(small):
+    """Else the test above would say little."""
+    network, batch = small
+    true, one, five = (
+        dense(batch, network, adjoint) for adjoint in (exact_adjoint, series_adjoint(1, 1.0), series_adjoint(5, 1.0))
+    )
+    assert (true - one).norm() > 0.3 * true.norm()
+    assert 0.05 * true.norm() < (true - five).norm() < 0.7 * (true - one).norm()
 
 
 def test_the_exact_gradient_by_differences(small):
@@ -335,8 +344,9 @@ def test_the_exact_gradient_by_differences(small):
 
 def test_the_criterion_runs_on_it(small):
     network, batch = small
-    network.gradient = ImplicitDifferentiation("gmres", tol=1e-11)
-    assert theory.criterion(network.on(batch), batch.x).K.shape == (10, 10)
+    x = network.equilibria(batch)[0].solve(batch.x).u
+    x = network.equilibria(batch)[1].solve(x).u
+    assert theory.criterion(network.equilibria(batch, head=True)[-1], x).K.shape == (10, 10)
 
 
 # --- folds and the record

@@ -12,6 +12,7 @@ What follows the published code (SwiftieH/IGNN, graphclassification/, commits ee
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,7 @@ from ..training.graph_sets import GraphSet
 __all__ = [
     "IGNN",
     "Graphs",
+    "Neighbours",
     "Step",
     "batch",
     "batches",
@@ -50,18 +52,66 @@ BATCH = 128
 RATE = 1e-3
 
 
+class Neighbours(nn.Module):
+    """Â of some graphs, sparse and symmetric: `A(x, q)` is Â x + q, `(N, features)`.
+
+    A module that holds its three arrays, since a sparse tensor of PyTorch's can neither be copied deeply nor be a buffer that is converted.
+
+    Args:
+        rows: `(N + 1,)`, where each row begins in the other two.
+        columns: `(E,)`, of each entry.
+        values: `(E,)`, of each entry, in the dtype of x.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    values: Tensor
+
+    def __init__(self, rows: Tensor, columns: Tensor, values: Tensor) -> None:
+        super().__init__()
+        # indices of 32 bits are what the library behind takes: those of 64 it would copy at each product
+        self.register_buffer("rows", rows.int())
+        self.register_buffer("columns", columns.int())
+        self.register_buffer("values", values)
+
+    @property
+    def matrix(self) -> Tensor:
+        """`(N, N)`, sparse, in rows."""
+        nodes = len(self.rows) - 1
+        with warnings.catch_warnings():  # "in beta state", said once a process
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.sparse_csr_tensor(self.rows, self.columns, self.values, size=(nodes, nodes))
+
+    def forward(self, x: Tensor, q: Tensor | None = None) -> Tensor:
+        """Each node gets the weighted sum of itself and its neighbours; Â has no gradient."""
+        return _Spread.apply(self.matrix, x, torch.zeros_like(x) if q is None else q)
+
+
+class _Spread(torch.autograd.Function):
+    """Â x + q for a symmetric Â, whose backward pass is the same product; PyTorch's own transposes Â anew each time."""
+
+    @staticmethod
+    def forward(ctx, A: Tensor, x: Tensor, q: Tensor) -> Tensor:
+        ctx.A = A
+        return torch.addmm(q, A, x)
+
+    @staticmethod
+    def backward(ctx, g: Tensor):
+        return None, _Spread.apply(ctx.A, g, torch.zeros_like(g)) if ctx.needs_input_grad[1] else None, g
+
+
 @dataclass(frozen=True, eq=False)
 class Graphs:
     """Some graphs as one, which falls into as many pieces: what the network takes.
 
     Attributes:
-        A: `(N, N)`, sparse (CSR) and symmetric: Â, a block a graph.
+        A: Â, a block a graph, `(N, N)`.
         x: `(N, features)`, the labels of the nodes, one-hot.
         graph: `(N,)`, of each node the graph, from 0, ascending.
         labels: `(G,)`, the classes of the graphs.
     """
 
-    A: Tensor
+    A: Neighbours
     x: Tensor
     graph: Tensor
     labels: Tensor
@@ -70,8 +120,8 @@ class Graphs:
         return len(self.labels)
 
     def double(self) -> Graphs:
-        """The same in float64."""
-        return replace(self, A=_csr(*_parts(self.A), dtype=torch.float64), x=self.x.double())
+        """A copy in float64."""
+        return replace(self, A=copy.deepcopy(self.A).double(), x=self.x.double())
 
 
 def normalised(edges: np.ndarray, nodes: int) -> sp.csr_matrix:
@@ -113,42 +163,11 @@ def _batch(graphs: GraphSet, A: sp.csr_matrix, index: np.ndarray) -> Graphs:
     x = torch.zeros(len(nodes), graphs.features)
     x[torch.arange(len(nodes)), torch.from_numpy(graphs.node_labels[nodes])] = 1
     return Graphs(
-        _csr(rows.indptr, place[rows.indices], rows.data, dtype=torch.float32),
+        Neighbours(*map(torch.from_numpy, (rows.indptr, place[rows.indices], rows.data.astype(np.float32)))),
         x,
         torch.from_numpy(np.repeat(np.arange(len(index)), sizes)),
         torch.from_numpy(graphs.labels[index]),
     )
-
-
-def _csr(rows, columns, values, *, dtype: torch.dtype) -> Tensor:
-    # indices of 32 bits are what the library behind takes: those of 64 it would copy at each product
-    tensors = [torch.as_tensor(part, dtype=torch.int32) for part in (rows, columns)]
-    nodes = len(tensors[0]) - 1
-    with warnings.catch_warnings():  # "in beta state", said once a process
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.sparse_csr_tensor(*tensors, torch.as_tensor(values, dtype=dtype), size=(nodes, nodes))
-
-
-def _parts(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return A.crow_indices(), A.col_indices(), A.values()
-
-
-class _Spread(torch.autograd.Function):
-    """Â x + q for a symmetric Â, whose backward pass is the same product; PyTorch's own transposes Â anew each time."""
-
-    @staticmethod
-    def forward(ctx, A: Tensor, x: Tensor, q: Tensor) -> Tensor:
-        ctx.A = A
-        return torch.addmm(q, A, x)
-
-    @staticmethod
-    def backward(ctx, g: Tensor):
-        return None, spread(ctx.A, g) if ctx.needs_input_grad[1] else None, g
-
-
-def spread(A: Tensor, x: Tensor, q: Tensor | None = None) -> Tensor:
-    """Â x + q, `(N, features)`: each node gets the weighted sum of itself and its neighbours; Â is symmetric and has no gradient."""
-    return _Spread.apply(A, x, torch.zeros_like(x) if q is None else q)
 
 
 class Input(nn.Module):
@@ -158,9 +177,9 @@ class Input(nn.Module):
         super().__init__()
         self.omega = nn.Parameter(torch.empty(width, inputs).uniform_(-(width**-0.5), width**-0.5))
 
-    def forward(self, A: Tensor, x: Tensor) -> Tensor:
+    def forward(self, A: Neighbours, x: Tensor) -> Tensor:
         """From `(N, inputs)`."""
-        return spread(A, x @ self.omega.T)
+        return A(x @ self.omega.T)
 
 
 class Step(nn.Module):
@@ -176,29 +195,20 @@ class Step(nn.Module):
         self.W = nn.Parameter(torch.empty(width, width).uniform_(-(width**-0.5), width**-0.5))
         self.phi = phi
 
-    def forward(self, A: Tensor, u: Tensor, q: Tensor) -> Tensor:
+    def forward(self, A: Neighbours, u: Tensor, q: Tensor) -> Tensor:
         """One step of all nodes."""
-        return self.phi(spread(A, u @ self.W.T, q))
+        return self.phi(A(u @ self.W.T, q))
 
 
 class _On(nn.Module):
-    """A module with the Â of some graphs as its first argument; a buffer, so that it is copied and converted with the network."""
+    """A module with the Â of some graphs as its first argument."""
 
-    A: Tensor
-
-    def __init__(self, module: nn.Module, A: Tensor) -> None:
+    def __init__(self, module: nn.Module, A: Neighbours) -> None:
         super().__init__()
-        self.module = module
-        self.register_buffer("A", A, persistent=False)
+        self.module, self.A = module, A
 
     def forward(self, *arguments: Tensor) -> Tensor:
         return self.module(self.A, *arguments)
-
-    def _apply(self, fn, recurse=True):
-        # nn.Module converts buffers by .data, which a sparse tensor in CSR has for reading only
-        self.A = _csr(*_parts(self.A), dtype=fn(self.A.values()).dtype)
-        self.module._apply(fn)
-        return self
 
 
 class Head(nn.Module):
@@ -282,27 +292,35 @@ class IGNN(nn.Module):
         for step in self.steps:
             step.W.data.copy_(project(step.W.data, self.kappa))
 
-    def equilibria(self, graphs: Graphs, head: nn.Module | None = None) -> list[ImplicitNetwork]:
-        """The equilibria for these graphs as implicit networks with the weights of this one, each of which takes what the one before gives."""
+    def equilibria(self, graphs: Graphs, *, head: bool = False) -> list[ImplicitNetwork]:
+        """The equilibria for these graphs as implicit networks with the weights of this one, each of which takes what the one before gives.
+
+        Args:
+            graphs: the batch.
+            head: whether the last one has the head for its S, and gives logits; else its S is the identity, as that of the others.
+        """
         last = len(self.steps) - 1
         return [
             ImplicitNetwork(
                 _On(self.inputs[i], graphs.A),
                 _On(self.steps[i], graphs.A),
-                head if head is not None and i == last else nn.Identity(),
+                _HeadOn(self.head, graphs) if head and i == last else nn.Identity(),
                 solver=self.solver,
                 gradient=self.gradient,
                 on_unconverged="ignore",
-            )
+            ).train(self.training)
             for i in range(last + 1)
         ]
 
     def on(self, graphs: Graphs) -> ImplicitNetwork:
-        """The network of these graphs, from `graphs.x` to logits, as one implicit network: Q contains the equilibria before the last."""
-        *before, network = self.equilibria(graphs, _HeadOn(self.head, graphs))
+        """The network of these graphs, from `graphs.x` to logits, as one implicit network, whose Q contains the equilibria before the last.
+
+        (`theory.criterion` and the other checks want no equilibrium inside Q: they take the last of `equilibria`, or one layer.)
+        """
+        *before, network = self.equilibria(graphs, head=True)
         if before:
             network.Q = nn.Sequential(*before, network.Q)
-        return network.train(self.training)
+        return network
 
     @property
     def found(self) -> list[Tensor | None]:

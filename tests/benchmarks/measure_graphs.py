@@ -210,7 +210,8 @@ def probe(network: pages.IGNN, graphs: pages.Graphs) -> dict:
     network = copy.deepcopy(network).double().eval()
     network.solver, network.gradient = AT_REST, TIGHT
     rows, x = [], graphs.x
-    for i, equilibrium in enumerate(network.equilibria(graphs)):
+    equilibria = network.equilibria(graphs)
+    for i, equilibrium in enumerate(equilibria):
         with torch.no_grad():
             u = equilibrium.solve(x).u
         T, W = equilibrium.operator(x), network.steps[i].W.detach()
@@ -231,8 +232,8 @@ def probe(network: pages.IGNN, graphs: pages.Graphs) -> dict:
                 ),
             }
         )
-        with torch.no_grad():
-            x = equilibrium(x)
+        if i < len(equilibria) - 1:
+            x = u
     # without the head, whose gradient is the same for all
     of_T = sum(each.numel() for part in (network.inputs, network.steps) for each in part.parameters())
     true = flat_gradient(network, TIGHT, None, graphs)[:of_T]
@@ -241,7 +242,8 @@ def probe(network: pages.IGNN, graphs: pages.Graphs) -> dict:
         for name, rule in RULES.items()
         if name not in ("exact", "one step")
     }
-    last = theory.criterion(network.on(graphs), graphs.x).smallest
+    # the equilibria before it are its data
+    last = theory.criterion(network.equilibria(graphs, head=True)[-1], x).smallest
     return {
         "equilibria": rows,
         "cosines": cosines,
@@ -299,7 +301,7 @@ def linear(keep, rows: list) -> None:
             (equilibrium,) = network.equilibria(graphs)
             found = equilibrium.solve(graphs.x)
             q = equilibrium.Q(graphs.x).detach()
-            system = torch.eye(q.numel(), dtype=q.dtype) - torch.kron(graphs.A.to_dense(), W.detach())
+            system = torch.eye(q.numel(), dtype=q.dtype) - torch.kron(graphs.A.matrix.to_dense(), W.detach())
             true = torch.linalg.solve(system, q.flatten()).reshape(q.shape)
             rows.append(
                 {
