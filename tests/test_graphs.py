@@ -1,6 +1,7 @@
 """Implicit graph networks: the loader of the sets, the batches, the bound on W, the equilibrium, and each rule against a dense oracle."""
 
 import gzip
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from jfb_tutorial.solvers import FixedPointIteration
 from jfb_tutorial.training import graph_sets
 from jfb_tutorial.training.data import DataNotFoundError
 
-FIVE = {  # a path, a triangle, a single node, a star, a ring of five: from 1, both directions
+FIVE: dict[str, Any] = {  # a path, a triangle, a single node, a star, a ring of five: from 1, both directions
     "A": [(1, 2), (2, 1), (2, 3), (3, 2), (4, 5), (5, 4), (5, 6), (6, 5), (4, 6), (6, 4)]
     + [edge for leaf in (9, 10, 11) for edge in ((8, leaf), (leaf, 8))]
     + [edge for i in range(5) for edge in ((12 + i, 12 + (i + 1) % 5), (12 + (i + 1) % 5, 12 + i))],
@@ -269,7 +270,8 @@ def dense(batch, network, rule_adjoint):
     u = us[-1].clone().requires_grad_()
     loss = nn.functional.cross_entropy(network.head(batch.graph, len(batch), u), batch.labels)
     g, *of_head = torch.autograd.grad(loss, [u, *network.head.parameters()])
-    of_omega, of_W = [], []
+    of_omega: list[torch.Tensor] = []
+    of_W: list[torch.Tensor] = []
     for i in reversed(range(len(us))):
         W, omega, u, x = network.steps[i].W.detach(), network.inputs[i].omega.detach(), us[i], xs[i]
         mask = (u > 0).double()
@@ -354,7 +356,7 @@ def test_the_criterion_runs_on_it(small):
 
 def test_folds_are_stratified_and_apart():
     labels = np.repeat([0, 1], [130, 60])
-    tested = []
+    tested: list[int] = []
     for fold in graphs.folds(labels, seed=0):
         parts = [fold.train, fold.held_out, fold.test]
         assert sorted(np.concatenate(parts)) == list(range(190))

@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -263,6 +264,10 @@ class IGNN(nn.Module):
     Attributes:
         last: the `Solution` of each equilibrium in the latest `forward`.
     """
+
+    # lists of modules, whose items a type checker does not know
+    inputs: Any
+    steps: Any
 
     def __init__(
         self,
