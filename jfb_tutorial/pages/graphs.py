@@ -49,7 +49,6 @@ __all__ = [
 
 WIDTH = 64
 KAPPA = 0.9
-BATCH = 128
 RATE = 1e-3
 
 
