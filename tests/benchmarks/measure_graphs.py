@@ -2,9 +2,9 @@
 
     JFB_DATA=… python tests/benchmarks/measure_graphs.py [PART …] [--sets NAME …] [--smoke] [--out FILE]
 
-Parts, with the processor time of one core, from a few epochs of each kind (more on a machine that is shared):
-- `choose` (6 minutes): the learning rate for each set, with the exact gradient, on the held-out graphs of two folds of a seed of its own;
-- `runs` (80 minutes: PROTEINS 25, COX2 31, MUTAG 12, PTC_MR 12): each set, seed, fold and rule, written when it is done, and skipped when
+Parts, with the processor time of one core, estimated from a few epochs on a machine that ran much else (less where it runs nothing else):
+- `choose` (10 minutes): the learning rate for each set, with the exact gradient, on the held-out graphs of two folds of a seed of its own;
+- `runs` (90 to 135 minutes, at most: PROTEINS 40, COX2 45, MUTAG 25, PTC_MR 25): each set, seed, fold and rule, written when it is done, and skipped when
   it is there; all of seed 0 first;
 - `theory` (5 minutes): norms, radii, one-sided norms, the criterion, and the rules' cosines with the exact gradient, through training;
 - `linear` (seconds): the equilibrium without relu against a dense linear solve.
