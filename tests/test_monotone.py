@@ -201,8 +201,13 @@ def test_with_relu_one_sample_never_ascends_and_with_other_slopes_it_may():
 def test_splitting_computes_the_linear_part_once_and_finds_the_same(monkeypatch):
     network = dense("peaceman-rachford", 0.3, solver=monotone.Splitting(1e-8, 5000))
     d, _ = sample()
-    calls, linear = [], network.R.linear
-    monkeypatch.setattr(network.R, "linear", lambda: calls.append(1) or linear())
+    calls, linear = list[int](), network.R.linear
+
+    def counted():
+        calls.append(1)
+        return linear()
+
+    monkeypatch.setattr(network.R, "linear", counted)
     found = network.solve(d)
     assert len(calls) == 1 < int(found.steps.max())
     again = FixedPointIteration(1e-8, 5000, relative=True)(network.operator(d), torch.zeros(1, 12).double())
@@ -215,9 +220,8 @@ def test_splitting_computes_the_linear_part_once_and_finds_the_same(monkeypatch)
 
 @pytest.fixture(scope="module")
 def small():
-    network = monotone.network(0, channels=3, solver=monotone.Splitting(1e-10, 5000)).double()
+    network = monotone.network(0, channels=3, skew=3.0, solver=monotone.Splitting(1e-10, 5000)).double()
     with torch.no_grad():
-        network.R.W.b.mul_(3)
         network.Q[2].bias.normal_(generator=torch.Generator().manual_seed(0))
     return network
 

@@ -1,15 +1,15 @@
 """Monotone operator networks (Winston and Kolter 2020): an equilibrium that exists however large W is.
 
-The state is the u with u = relu(Wu + q), q = Q(d), and W = (1 − m) I − AᵀA + B − Bᵀ (their Section 3.2), so that the symmetric part of
-W is at most 1 − m: Re⟨v, Wv⟩ ≤ (1 − m)‖v‖². The skew part B − Bᵀ is free, and with it the norm of W. That is enough for one u, and only
+The state is the u with u = relu(Wu + q), q = Q(d), and W = (1 − m) I − AᵀA + B − Bᵀ, so that the symmetric part of W is at most
+1 − m: ⟨v, Wv⟩ ≤ (1 − m)‖v‖². The skew part B − Bᵀ is free, and with it the norm of W. That is enough for one u, and only
 one, to exist. Three steps R have this u as their fixed point:
 
     plain              R(u, q) = relu(Wu + q)                            need not converge
     forward–backward   R(u, q) = relu((1 − α)u + α(Wu + q))              contracts for 0 < α < 2m/L², L = ‖I − W‖
     Peaceman–Rachford  R(v, q) = 2V(|v| + αq) − |v|, u = relu(v)         contracts for every α > 0; V = (I + α(I − W))⁻¹
 
-(their Section 3.1 and Algorithms 1 and 2; 2 relu(v) − v is |v|.) With two dimensions of pixels W is a circular convolution, and all of this is
-done frequency by frequency (their Section 4.2). As in their code (locuslab/monotone_op_net, commit fdbf22c, `mon.py`) a frame of one pixel around the
+(their Algorithms 1 and 2; |v| is 2 relu(v) − v, and −v where u is held at zero). With two dimensions of pixels W is a circular convolution, and all of this is done frequency
+by frequency (their Section 4). As in their code (locuslab/monotone_op_net, commit fdbf22c, `mon.py`) a frame of one pixel around the
 image is held at zero, so that what leaves on one side does not come back on the other, and A and B are divided by their norms and multiplied by a
 learned number each. There AᵀA is multiplied by that number itself, which training may make negative; here by its square.
 """
@@ -103,16 +103,17 @@ class Dense(Monotone):
 class Circular(Monotone):
     """A 3×3 convolution on a torus of `side` × `side` pixels, u `(batch, channels, side, side)`.
 
-    A matrix `(channels, channels)` for each frequency: `(side, side // 2 + 1, channels, channels)`, complex.
+    A matrix `(channels, channels)` for each frequency: `(side, side // 2 + 1, channels, channels)`, complex. The learned number in front of B/‖B‖
+    starts at `skew`.
     """
 
-    def __init__(self, channels: int, side: int, m: float = 1.0) -> None:
+    def __init__(self, channels: int, side: int, m: float = 1.0, *, skew: float = 1.0) -> None:
         super().__init__(m)
         self.side = check_integer("side", side, 3, "a 3×3 convolution needs 3 pixels to go around")
         self.A, self.B = (
             nn.Parameter((2 * torch.rand(channels, channels, 3, 3) - 1) / (9 * channels) ** 0.5) for _ in range(2)
         )
-        self.a, self.b = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(1.0))
+        self.a, self.b = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(float(skew)))
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """a A/‖A‖ and b B/‖B‖, as their transforms."""
@@ -246,6 +247,7 @@ def network(
     kind: str = "forward-backward",
     alpha: float = 1.0,
     m: float = 1.0,
+    skew: float = 1.0,
     channels: int = 52,
     fold: int = 4,
     gradient: Callable[..., Tensor] = JFB(),  # noqa: B008
@@ -253,13 +255,15 @@ def network(
 ) -> ImplicitNetwork:
     """The untrained network for MNIST: a single convolution, the published `SingleConvNet` but for the folding.
 
-    81,704 parameters as it is; with `channels=54, fold=1` 79,502, the two more of the published 79,500 being none: its code counts the same.
+    81,704 parameters as it is, and 79,500, those of the published code, with `channels=54, fold=1`; the paper's table says 84K. What is read there
+    is the mean of 4×4 pixels, with the frame; here the frame is left out.
 
     Args:
         seed: of the weights.
         kind: which step is R.
         alpha: α of the step.
         m: see `Monotone`; 1 as published.
+        skew: see `Circular`; 1 as published, for which ‖W‖ starts at about 0.4.
         channels: of the latent; 54 as published.
         fold: 1, 2 or 4: squares of fold × fold pixels become channels, so that a picture of 28×28 is one of 28/fold and a step costs
             fold² times less; 1 as published.
@@ -276,7 +280,7 @@ def network(
     Q = nn.Sequential(
         Normalise((0.1307,), (0.3081,), 28), nn.PixelUnshuffle(fold), nn.Conv2d(fold**2, channels, 3, padding=2)
     )
-    R = Step(Circular(channels, side, m), kind, alpha, frame=1)
+    R = Step(Circular(channels, side, m, skew=skew), kind, alpha, frame=1)
     S = Read(R, channels * 49, pool=4 // fold)
     return ImplicitNetwork(Q, R, S, solver=solver, gradient=gradient, on_unconverged="ignore")
 
