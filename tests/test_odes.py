@@ -37,6 +37,9 @@ def test_a_linear_ode_is_the_exponential():
     u = torch.randn(4, 2, dtype=torch.float64)
     found = odes.integrate(Linear(A), u, tol=1e-9)
     torch.testing.assert_close(found, u @ torch.linalg.matrix_exp(A).T, atol=1e-7, rtol=0)
+    coarse, fine = (odes.integrate(Linear(A), u, method="euler", steps=steps) for steps in (1, 400))
+    torch.testing.assert_close(coarse, u + u @ A.T)
+    assert off(fine, found) < 0.01
     path = odes.integrate(Linear(A), u, tol=1e-9, times=torch.linspace(0, 1, 3).double())
     assert path.shape == (3, 4, 2)
     torch.testing.assert_close(path[1], u @ torch.linalg.matrix_exp(A / 2).T, atol=1e-7, rtol=0)

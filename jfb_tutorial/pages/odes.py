@@ -42,6 +42,7 @@ def integrate(
     adjoint: bool = False,
     adjoint_tol: float | None = None,
     method: str = "dopri5",
+    steps: int | None = None,
     times: Tensor | None = None,
 ) -> Tensor:
     """u(1) of u' = f(t, u), u(0) = u, by torchdiffeq.
@@ -54,6 +55,7 @@ def integrate(
             adjoint; otherwise by backpropagation through the steps that the solver took.
         adjoint_tol: of that second solve; `tol` if not given.
         method: of torchdiffeq.
+        steps: of equal length, for a method that takes such: "rk4", "midpoint" or "euler"; `tol` plays no part then.
         times: `(k,)`, increasing from 0: the path `(k, batch, *state)` at these times is returned instead.
 
     Raises:
@@ -71,6 +73,8 @@ def integrate(
         ) from None
     at = torch.tensor([0.0, 1.0], dtype=u.dtype, device=u.device) if times is None else times
     settings: dict[str, Any] = {"rtol": tol, "atol": tol, "method": method}
+    if steps is not None:
+        settings["options"] = {"step_size": 1 / check_integer("steps", steps, 1, "more are more accurate")}
     if adjoint:
         path = torchdiffeq.odeint_adjoint(field, u, at, adjoint_rtol=back, adjoint_atol=back, **settings)
     else:
