@@ -2,9 +2,9 @@
 
     JFB_DATA=… python tests/benchmarks/measure_peers.py [PART …] [--seeds 0 1 2] [--systems NAME …] [--smoke] [--out FILE] [--keep FOLDER]
 
-Parts, and the processor time that each takes in all, estimated from some steps on a machine with one core busy:
+Parts, and the processor time that each takes in all, estimated from some steps on a busy machine, which is slower by perhaps a third:
     choose     8 min   the learning rate of each system, from 60 updates and 1,000 held-out images; the adjoint method beside backpropagation
-    runs      55 min   each system: 10,000 images, five epochs, three seeds (some: one); accuracy, time, evaluations; the weights go to --keep
+    runs   55–70 min   each system: 10,000 images, five epochs, three seeds (some: one); accuracy, time, evaluations; the weights go to --keep
     costs      2 min   an update of each: time, evaluations, kept memory; of the ODEs and the monotone network at their published sizes too
     adjoint    3 min   how far the adjoint method's gradient is from the ODE's, against its tolerance
     decay      1 s     the same for u' = −λu, where the gradient is known
