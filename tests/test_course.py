@@ -390,10 +390,6 @@ def test_rubric_projects_and_syllabus_add_up():
     assert not faults, faults
 
 
-def test_the_site_leaves_the_course_out():
-    assert "course/**" in yaml.safe_load((BOOK / "_config.yml").read_text())["exclude_patterns"]
-
-
 # Every check can fail
 
 

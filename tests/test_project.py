@@ -105,9 +105,11 @@ def test_an_address_gives_launch_buttons_and_a_citation(monkeypatch, tmp_path):
 
 def test_every_page_is_in_the_table_of_contents():
     toc = yaml.safe_load((BOOK / "_toc.yml").read_text())
-    listed = {toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])}
-    pages = {path.stem for path in [*BOOK.glob("*.md"), *BOOK.glob("*.ipynb")]}
-    assert listed == pages
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    below = [section["file"] for chapter in chapters for section in chapter.get("sections", [])]
+    listed = [toc["root"], *(chapter["file"] for chapter in chapters), *below]
+    pages = [*BOOK.glob("*.md"), *BOOK.glob("*.ipynb"), *(BOOK / "course").rglob("*.md")]
+    assert sorted(listed) == sorted(str(path.relative_to(BOOK).with_suffix("")) for path in pages)
 
 
 def test_the_run_times_are_those_of_the_chapters():

@@ -299,7 +299,8 @@ SET_UP = """\
 import importlib.util, os, subprocess, sys
 
 needed = {{"tqdm": "tqdm", "sklearn": "scikit-learn", "safetensors": "safetensors", "matplotlib": "matplotlib", "scipy": "scipy",
-          "ipywidgets": "ipywidgets", "sympy": "sympy", "mpmath": "mpmath", "torchvision": "torchvision", "torch": "torch"}}
+          "ipywidgets": "ipywidgets", "sympy": "sympy", "mpmath": "mpmath", "torchvision": "torchvision", "torch": "torch",
+          "torchdiffeq": "torchdiffeq"}}
 missing = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
 if missing:
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", *missing])
