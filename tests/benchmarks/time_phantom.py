@@ -164,7 +164,7 @@ def multiscale() -> list[dict]:
             "JFB": JFB(),
         }
         steps |= {(name, most): Step(network, d, y, rule, solver) for name, rule in rules.items()}
-    return [{"name": name, "most": most, **row} for (name, most), row in measured(steps, 5).items()]
+    return [{"name": name, **row} for (name, _), row in measured(steps, 5).items()]
 
 
 def main() -> None:
