@@ -141,6 +141,10 @@ MENDED = {  # what ours writes, and the theme's fault that it stands for; see bo
         r'<button class="btn search-button-field (?![^>]*(title|aria-label)=)',
         r'<button class="btn search-button-field [^>]*(title|aria-label)=',
     ),
+    "toggles": (
+        r'<summary aria-label="Pages below"><span class="toctree-toggle"',
+        r'<summary>\s*<span class="toctree-toggle"',
+    ),
     "Thebe": (r"<script", r"<(script|link)[^>]*(src|href)=[^>]*thebe|initThebe"),
 }
 

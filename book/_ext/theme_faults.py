@@ -60,6 +60,16 @@ def clean_page(app: Sphinx, page: str, template: str, context: dict, doctree: no
         context[files] = [file for file in context.get(files, []) if not is_thebe(file)]
 
 
+def name_toggles(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    """In the list of pages, the arrow that shows the pages below another has no words; give it a name."""
+    made = context["generate_toctree_html"]
+
+    def named(*args: object, **settings: object) -> str:
+        return str(made(*args, **settings)).replace("<summary>", '<summary aria-label="Pages below">')
+
+    context["generate_toctree_html"] = named
+
+
 def is_thebe(file: object) -> bool:
     """Whether a script or a style sheet, which may be written into the page, is Thebe's."""
     return "thebe" in f"{getattr(file, 'filename', '')}{getattr(file, 'attributes', '')}".lower()
@@ -72,4 +82,5 @@ def setup(app: Sphinx) -> dict:
     app.add_node(nodes.citation, override=True, html=(visit_citation, None))
     app.connect("config-inited", use_templates, priority=100)  # before the theme appends its own
     app.connect("html-page-context", clean_page, priority=900)  # after the extensions have added their files
+    app.connect("html-page-context", name_toggles, priority=900)  # after the theme has brought its function
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
