@@ -1,6 +1,7 @@
 """Implicit graph networks: the loader of the sets, the batches, the bound on W, the equilibrium, and each rule against a dense oracle."""
 
 import gzip
+import inspect
 from typing import Any
 
 import numpy as np
@@ -306,7 +307,8 @@ def series_adjoint(k, damping):
         (NeumannSeries(5, 0.5), series_adjoint(5, 0.5)),
         *[(UnrolledPhantom(5, damping), series_adjoint(5, damping)) for damping in (0.5, 0.8, 1.0)],
     ],
-    ids=str,
+    # a function is shown with its address, which every process has its own of
+    ids=lambda value: "formula" if inspect.isfunction(value) else str(value),
 )
 def test_each_rule_is_its_formula(small, rule, adjoint):
     network, batch = small
