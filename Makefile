@@ -2,7 +2,7 @@
 # make test       run every test, every notebook and the browser tests
 # make notebooks  run the notebooks again, in place
 # make records    make the records of training runs that are missing or old: on two cores 25 minutes for chapter 07's, three
-#                 hours for chapter 08's, six for chapter 10's and four for chapter 11's, which need MNIST, CIFAR-10 and
+#                 hours for chapter 08's, six for chapter 10's and five for chapter 11's, which need MNIST, CIFAR-10 and
 #                 Fashion-MNIST in $JFB_DATA
 # make timings    measure again the times that the chapters quote
 # make benchmarks compare the package with a loop by hand and with TorchDEQ

@@ -322,9 +322,8 @@ SUITES: dict[str, tuple[Experiment, ...]] = {
     "mnist": (*_paper("mnist", "cpu"), *_paper("mnist", "full")),
     "svhn": _paper("svhn", "full"),
     "cifar10": (*_fast("cpu"), *_fast("full"), *_paper("cifar10", "full", network="cifar10")),
-    # chapter 11, on several data sets. At the scale cpu, on one core with nothing else to do, in minutes, estimated from a few steps of
-    # each kind and from the records of chapters 07 and 08: "sweep" 45, "wide" 15, Fashion-MNIST 65, the multiscale network 105;
-    # together under four hours
+    # chapter 11, on several data sets. At the scale cpu, on one core with nothing else to do, in minutes, estimated from the runs that
+    # were made on two busy ones: "sweep" 45, "wide" 15, Fashion-MNIST 65, the multiscale network 170; together five hours
     "phantom": (
         *_sweep(),
         *_clothes("cpu"),

@@ -173,14 +173,15 @@ class ReproductionsLedger(Directive):
     """Every published table and figure."""
 
     def run(self) -> list[nodes.Node]:
+        env = self.state.document.settings.env
+        # before anything can fail: a page that failed is read anew once what it depends on is mended
+        jfb_book.note_dependencies(env)
+        for path in [BOOK / "_reproductions.yml", *RECORDS.glob("*.json")]:
+            env.note_dependency(str(path))
         where = {name: page for name, (page, _) in claims().items()}
         for row in rows():
             if "claim" in row and row["claim"] not in where:
                 raise self.error(f"_reproductions.yml names the claim {row['claim']!r}, which no notebook checks")
-        env = self.state.document.settings.env
-        jfb_book.note_dependencies(env)
-        for path in [BOOK / "_reproductions.yml", *RECORDS.glob("*.json")]:
-            env.note_dependency(str(path))
         headings = ["Published", "Theirs", "Ours", "Gap", "How"]
         made: list[nodes.Node] = []
         for source, group in itertools.groupby(rows(), key=lambda row: row["source"]):
