@@ -10,11 +10,9 @@ batches of growing size. Networks of MNIST and CIFAR-10 need their data in $JFB_
 import time
 
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
-from shared import BOOK, parser, write, written
+from shared import BOOK, one_sided, parser, write, written
 
 from jfb_tutorial import architectures, theory
-from jfb_tutorial._jacobian import products
 from jfb_tutorial.pages.certificates import abscissa
 from jfb_tutorial.theory.linearised import partition, rows, solved
 from jfb_tutorial.training import checkpoints, data
@@ -57,18 +55,10 @@ def linear(network, d: torch.Tensor) -> dict:
     u = solved(T, T.zeros()).requires_grad_()
     n = u.numel()
     row = {"norm": theory.contraction_factor(T, u, tol=1e-4), "radius": theory.spectral_radius(T, u, tol=1e-4 * 1.01)}
-    v = T(u)
-    apply, transposed = products(v, u)
-
-    def symmetric(x):
-        x = torch.as_tensor(x.reshape(u.shape))
-        return ((apply(x) + transposed(x)) / 2).flatten().numpy()
-
-    operator = LinearOperator((n, n), matvec=symmetric, dtype="float64")
-    row["symmetric"] = float(eigsh(operator, k=1, which="LA", tol=1e-4, return_eigenvectors=False)[0])
+    row["symmetric"] = one_sided(T, u)
     if n > DENSE:
         return row
-    basis = torch.eye(n, dtype=u.dtype)
+    v, basis = T(u), torch.eye(n, dtype=u.dtype)
     J, M = rows(v, [u], basis), rows(v, partition(network)[1], basis)
     G = M @ M.T
     sizes = torch.linalg.eigvalsh(G)

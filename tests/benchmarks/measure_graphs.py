@@ -23,8 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
-from shared import parser, write, written
+from shared import one_sided, parser, write, written
 from torch.nn.functional import cross_entropy
 
 from jfb_tutorial import theory
@@ -179,18 +178,6 @@ def runs(keep, rows: list) -> None:
                     rows.append(one_run(graphs, rule, seed, number, fold, rate, epochs_of(name)))
                     keep(rows)
             print(seed, name, rows[-1], flush=True)
-
-
-def one_sided(T, u: torch.Tensor) -> float:
-    """The largest eigenvalue of (J + Jᵀ)/2."""
-    apply, transposed = theory.jacobian_products(T, u)
-
-    def product(x):
-        x = torch.as_tensor(x.reshape(u.shape), dtype=u.dtype)
-        return ((apply(x) + transposed(x)) / 2).flatten().numpy()
-
-    operator = LinearOperator((u.numel(), u.numel()), matvec=product, dtype="float64")
-    return float(eigsh(operator, k=1, which="LA", tol=1e-4, return_eigenvectors=False)[0])
 
 
 def flat_gradient(network: pages.IGNN, rule, output: torch.Tensor | None, graphs: pages.Graphs) -> torch.Tensor:

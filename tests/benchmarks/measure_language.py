@@ -16,7 +16,6 @@ each on a busy machine, in minutes: choose 11, characters 39 and 35 (seeds 0 and
 --smoke all is tiny, takes a minute and needs no data. Chapter 15 reads it.
 """
 
-import argparse
 import copy
 import itertools
 import statistics
@@ -26,10 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import shared
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
-from shared import parser, write, written
+from shared import has, one_sided, parser
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -37,7 +35,7 @@ from jfb_tutorial import theory
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, Unrolled, UnrolledPhantom, tally
 from jfb_tutorial.network import ImplicitNetwork
 from jfb_tutorial.pages import language
-from jfb_tutorial.pages.instances import cosine
+from jfb_tutorial.pages.instances import cosine, gradient_of
 from jfb_tutorial.solvers import Anderson, FixedPointIteration
 from jfb_tutorial.training import checkpoints, texts
 
@@ -81,51 +79,25 @@ class Sizes:
 SMOKE = Sizes(6, 3, 3, 6, (("width", 16), ("heads", 2), ("inner", 24), ("context", 16)), 8)
 
 
-@dataclass(frozen=True)
-class Keep:
-    """Writes the rows of a part, beside what the file has of others."""
+class Keep(shared.Keep):
+    """With what --smoke changes."""
 
-    arguments: argparse.Namespace
-    part: str
+    name = "language"
 
     @property
     def sizes(self) -> Sizes:
         return SMOKE if self.arguments.smoke else Sizes()
 
+    @property
+    def config(self) -> dict:
+        own = {"threads": 1, "dtype": "float32", "steps": STEPS, "batch": language.BATCH, "updates": self.sizes.updates}
+        sizes = {"width": language.WIDTH, "context": language.CONTEXT, "inner": language.INNER, "heads": language.HEADS}
+        return own | sizes
+
     def __call__(self, rows: list) -> None:
-        config = {
-            "threads": 1,
-            "dtype": "float32",
-            "steps": STEPS,
-            "batch": language.BATCH,
-            "updates": self.sizes.updates,
-        }
-        config |= {
-            "width": language.WIDTH,
-            "context": language.CONTEXT,
-            "inner": language.INNER,
-            "heads": language.HEADS,
-        }
-        # read anew: another part may be measured beside this one
-        write(self.arguments.out, "language", config, self._results() | {self.part: rows})
-        print(
-            {
-                key: value
-                for key, value in rows[-1].items()
-                if key not in ("curve", "places", "residuals", "training", "blocks", "radii")
-            },
-            flush=True,
-        )
-
-    def rows(self, part: str | None = None) -> list:
-        return self._results().get(part or self.part, [])
-
-    def new(self, rows: list, **row) -> bool:
-        """Whether no row has these values."""
-        return not any(all(each.get(key) == value for key, value in row.items()) for each in rows)
-
-    def _results(self) -> dict:
-        return written(self.arguments.out, "language")
+        super().__call__(rows)
+        long = ("curve", "places", "residuals", "training", "blocks", "radii")
+        print({key: value for key, value in rows[-1].items() if key not in long}, flush=True)
 
     def text(self, name: str, split: str) -> texts.Text:
         if not self.arguments.smoke:
@@ -189,7 +161,7 @@ def choose(keep: Keep) -> None:
     tried = [(norm, rule, rate, 0.0) for norm in ("post", "pre") for rule in ("JFB", "every step") for rate in RATES]
 
     def run(norm: str, rule: str, rate: float, penalty: float) -> None:
-        if not keep.new(rows, norm=norm, rule=rule, rate=rate, penalty=penalty):
+        if has(rows, norm=norm, rule=rule, rate=rate, penalty=penalty):
             return
         network = keep.network(0, norm, rule, len(train.vocabulary))
         row = {"norm": norm, "rule": rule, "penalty": penalty}
@@ -229,7 +201,7 @@ def chosen(keep: Keep) -> dict:
         return min(values, key=mean)
 
     rates: dict = {norm: best(RATES, "rate", norm=norm, penalty=0.0) for norm in ("post", "pre")}
-    there = [strength for strength in STRENGTHS if not keep.new(rows, penalty=strength)]
+    there = [strength for strength in STRENGTHS if has(rows, penalty=strength)]
     return rates | ({"penalty": best(there, "penalty")} if there else {})
 
 
@@ -239,7 +211,7 @@ def characters(keep: Keep) -> None:
     for seed, (norm, rule, flat) in itertools.product(keep.arguments.seeds, CHARACTERS):
         penalty = settings["penalty"] if flat else 0.0
         row: dict[str, Any] = {"norm": norm, "rule": rule, "penalty": penalty, "seed": seed}
-        if not keep.new(rows, **row):
+        if has(rows, **row):
             continue
         network = keep.network(seed, norm, rule, len(parts["train"].vocabulary))
         d, y = windows_of(parts["valid"], network)
@@ -293,7 +265,7 @@ def words(keep: Keep) -> None:
     parts = {split: keep.text("ptb", split) for split in texts.SPLITS}
     for rule in WORD_RULES:
         row: dict[str, Any] = {"norm": "post", "rule": rule, "penalty": 0.0, "seed": 0}
-        if not keep.new(rows, **row):
+        if has(rows, **row):
             continue
         network = keep.network(0, "post", rule, len(parts["train"].vocabulary), tied=True)
         row |= trained(network, parts["train"].tokens, 0, updates=keep.sizes.words, rate=rate, penalty=0.0)
@@ -303,10 +275,12 @@ def words(keep: Keep) -> None:
 
 def flat_gradient(network, rule, d, y, solver) -> Tensor:
     """By the weights of Q and R."""
-    weights = [*network.Q.parameters(), *network.R.parameters()]
-    with network.using(gradient=rule, solver=solver):
-        loss = cross_entropy(network(d).flatten(0, 1), y.flatten())
-        return torch.cat([part.flatten() for part in torch.autograd.grad(loss, weights)])
+
+    def loss(logits: Tensor, tokens: Tensor) -> Tensor:
+        return cross_entropy(logits.flatten(0, 1), tokens.flatten())
+
+    with network.using(solver=solver):
+        return gradient_of(network, rule, d, y, loss=loss, parts="QR")
 
 
 def at_rest(network: ImplicitNetwork, d: Tensor) -> tuple[Tensor, float]:
@@ -331,7 +305,7 @@ def look(network: ImplicitNetwork, d: Tensor, y: Tensor) -> dict:
     J = language.jacobian(T, u)
     blocks = language.diagonal(J)
     radii = torch.linalg.eigvals(blocks).abs().amax(dim=1)
-    row |= {"radius": radii.max().item(), "radii": radii.tolist(), "top": one_sided(T, u)}
+    row |= {"radius": radii.max().item(), "radii": radii.tolist(), "top": one_sided(T, u, tol=1e-2)}
     # how strongly the state of a place reacts on that of each: the picture of a causal Jacobian
     row["blocks"] = J.norm(dim=(1, 3)).tolist()
     row |= {
@@ -355,19 +329,6 @@ def look(network: ImplicitNetwork, d: Tensor, y: Tensor) -> dict:
     true = flat_gradient(network, exact, d, y, rest)
     row["cosines"] = {name: cosine(flat_gradient(network, rules[name], d, y, rest), true) for name in ("JFB", "UPG")}
     return row
-
-
-def one_sided(T, u: Tensor) -> float:
-    """The largest eigenvalue of the symmetric part of J, to 1%."""
-    apply, transposed = theory.jacobian_products(T, u)
-
-    def product(x):
-        x = torch.as_tensor(np.asarray(x).reshape(u.shape), dtype=u.dtype)
-        return ((apply(x) + transposed(x)) / 2).flatten().numpy()
-
-    start = np.random.default_rng(0).standard_normal(u.numel())
-    operator = LinearOperator((u.numel(),) * 2, matvec=product, dtype="float64")
-    return float(eigsh(operator, k=1, which="LA", v0=start, tol=1e-2)[0][0])
 
 
 class Last(nn.Module):
@@ -426,7 +387,7 @@ def theory_of(keep: Keep) -> None:
             "seed": seed,
             "trained": penalty is not None,
         }
-        if not keep.new(rows, **row):
+        if has(rows, **row):
             continue
         network = keep.network(seed, norm, rule, len(text.vocabulary))
         if penalty is not None:

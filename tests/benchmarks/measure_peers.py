@@ -16,7 +16,6 @@ pictures are MNIST's: 10,000 of the training set to train on and 1,000 others to
 of the published files, since their order differs); the 10,000 of the test set are looked at once, after the last update. The ODEs and the monotone networks see pictures folded 4×4 (`pages/monotone.py`, `pages/odes.py`).
 """
 
-import argparse
 import copy
 import itertools
 import tempfile
@@ -26,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shared
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
-from shared import parser, write, written
+from shared import one_sided, parser
 from torch.nn.functional import cross_entropy
 
 from jfb_tutorial import architectures, theory
@@ -336,19 +335,6 @@ def decay(keep) -> None:
     keep(rows)
 
 
-def one_sided(T, u: torch.Tensor) -> float:
-    """The largest eigenvalue of the symmetric part of J."""
-    products = theory.jacobian_products(T, u)
-
-    def both(x: np.ndarray) -> np.ndarray:
-        w = torch.from_numpy(np.ascontiguousarray(x)).reshape(u.shape)
-        return sum(product(w) for product in products).flatten().numpy() / 2
-
-    n = u.numel()
-    operator = LinearOperator((n, n), matvec=both, dtype=np.float64)
-    return float(eigsh(operator, k=1, which="LA", return_eigenvectors=False, tol=1e-4, v0=np.ones(n))[0])
-
-
 def sizes(network: ImplicitNetwork, d: torch.Tensor, u: torch.Tensor) -> dict:
     """Of J at one picture, with chapter 12's criterion."""
     T = network.operator(d)
@@ -431,45 +417,28 @@ def monotone_draws(count: int, n: int, skew: float, slope: float, samples: int, 
     return {"with_gradient": int(there.sum())} | {key: int((value[there] < 0).sum()) for key, value in inner.items()}
 
 
-@dataclass(frozen=True)
-class Keep:
-    """Writes the rows of a part, beside what the file has of others."""
+class Keep(shared.Keep):
+    """With what --smoke changes, and the folder of trained weights."""
 
-    arguments: argparse.Namespace
-    part: str
+    name = "peers"
 
     @property
     def smoke(self) -> bool:
         return self.arguments.smoke
 
-    def __call__(self, rows: list) -> None:
-        config = {
-            "threads": 1,
-            "dtype": "float32",
-            "batch": BATCH,
-            "epochs": EPOCHS,
-            "images": IMAGES,
-            "smoke": self.smoke,
-        }
-        write(self.arguments.out, "peers", config, self._results() | {self.part: rows})
+    @property
+    def config(self) -> dict:
+        own = {"threads": 1, "dtype": "float32", "batch": BATCH, "epochs": EPOCHS}
+        return own | {"images": IMAGES, "smoke": self.smoke}
 
     def add(self, row: dict) -> None:
         self([*self.rows(), row])
         print({key: value for key, value in row.items() if key not in ("curve", "rows", "steps")}, flush=True)
 
-    def has(self, **keys: Any) -> bool:
-        return any(all(row[key] == value for key, value in keys.items()) for row in self.rows())
-
-    def rows(self, part: str | None = None) -> list:
-        return self._results().get(part or self.part, [])
-
     def weights(self, system: str, seed: int) -> Path:
         self.arguments.keep.mkdir(parents=True, exist_ok=True)
         name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in system)
         return self.arguments.keep / f"{name}-{seed}.safetensors"
-
-    def _results(self) -> dict:
-        return written(self.arguments.out, "peers")
 
 
 PARTS = {f.__name__.rstrip("_"): f for f in (choose, runs, costs, adjoint, decay, theory_, draws)}

@@ -1,13 +1,19 @@
-"""What the benchmarks share: random matrices of a given size, a small layer made of one, and the file that a timing is written to."""
+"""What the benchmarks share: random matrices of a given size, a small layer made of one, a measure of J, and the file of a timing."""
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 
+from jfb_tutorial import theory
 from jfb_tutorial.training import checkpoints
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
@@ -40,6 +46,21 @@ class TanhLayer(nn.Module):
         return torch.tanh(u @ self.W.T + q)
 
 
+def one_sided(T: Callable[[Tensor], Tensor], u: Tensor, tol: float = 1e-4) -> float:
+    """The largest eigenvalue of the symmetric part of J at `u`, to a relative `tol`."""
+    apply, transposed = theory.jacobian_products(T, u)
+
+    def product(x: np.ndarray) -> np.ndarray:
+        w = torch.as_tensor(x.reshape(u.shape), dtype=u.dtype)
+        return ((apply(w) + transposed(w)) / 2).flatten().numpy()
+
+    n = u.numel()
+    # a start of its own: ARPACK's differs from call to call
+    start = np.random.default_rng(0).standard_normal(n)
+    operator = LinearOperator((n, n), matvec=product, dtype="float64")
+    return float(eigsh(operator, k=1, which="LA", v0=start, tol=tol, return_eigenvectors=False)[0])
+
+
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The options that every timing has."""
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -59,6 +80,41 @@ def written(path: Path | None, name: str) -> dict:
     """The results that the file of a timing holds by now, which another part may have been measured into beside this one."""
     path = path or BOOK / "timings" / f"{name}.json"
     return json.loads(path.read_text())["result"] if path.exists() else {}
+
+
+def has(rows: list[dict], **values: Any) -> bool:
+    """Whether one of these rows has these values."""
+    return any(all(row.get(key) == value for key, value in values.items()) for row in rows)
+
+
+@dataclass(frozen=True)
+class Keep:
+    """The rows of a part, in the file of a timing beside what it has of other parts; to be called with them.
+
+    A subclass gives the `name` of the timing and its `config`.
+    """
+
+    name: ClassVar[str]
+    arguments: argparse.Namespace
+    part: str
+
+    @property
+    def config(self) -> dict:
+        raise NotImplementedError
+
+    def __call__(self, rows: list) -> None:
+        # read anew: another part may be measured beside this one
+        write(self.arguments.out, self.name, self.config, self._results() | {self.part: rows})
+
+    def rows(self, part: str | None = None) -> list:
+        return self._results().get(part or self.part, [])
+
+    def has(self, **values: Any) -> bool:
+        """Whether the part has a row with these values."""
+        return has(self.rows(), **values)
+
+    def _results(self) -> dict:
+        return written(self.arguments.out, self.name)
 
 
 def write_network(name: str, network: nn.Module, made_by: str) -> None:
