@@ -35,19 +35,10 @@ def shown(path: Path) -> str:
 # What the book has
 
 
-def source(path: Path, kind: str) -> str:
-    """All that stands in the cells of one kind."""
-    return "\n".join("".join(cell["source"]) for cell in chapters.cells(path) if cell["cell_type"] == kind)
-
-
 @cache
 def exercises() -> dict[str, str]:
     """The titles of all exercises, by their labels."""
-    found = {}
-    for path in CHAPTERS:
-        for title, label in re.findall(r"\{exercise\} (.+)\n:label: (\S+)", source(path, "markdown")):
-            found[label] = title
-    return found
+    return {label: title for path in CHAPTERS for label, title in chapters.exercises(path).items()}
 
 
 def minutes(label: str) -> int:
@@ -59,7 +50,7 @@ def minutes(label: str) -> int:
 @cache
 def headings(number: str) -> dict[str, str]:
     """The headings of a chapter by what a reader sees of them."""
-    found = re.findall(r"^#{1,4} (.+)$", source(NUMBERS[number], "markdown"), re.MULTILINE)
+    found = re.findall(r"^#{1,4} (.+)$", chapters.text(NUMBERS[number]), re.MULTILINE)
     return {heading: references.slug(heading) for heading in found}
 
 
@@ -76,7 +67,7 @@ def names() -> frozenset[str]:
 def code(number: str = "") -> str:
     """The code of a chapter, or of all, without white space."""
     paths = [NUMBERS[number]] if number else CHAPTERS
-    return re.sub(r"\s", "", "".join(source(path, "code") for path in paths))
+    return re.sub(r"\s", "", "".join(chapters.text(path, "code") for path in paths))
 
 
 @cache
@@ -252,7 +243,7 @@ def wrong_quiz(text: str, number: str) -> Iterator[str]:
 
 def targets(number: str) -> set[str]:
     """The explicit anchors of a chapter."""
-    return set(re.findall(r"^\(([\w.-]+)\)=$", source(NUMBERS[number], "markdown"), re.MULTILINE))
+    return set(re.findall(r"^\(([\w.-]+)\)=$", chapters.text(NUMBERS[number]), re.MULTILINE))
 
 
 def wrong_feedback(choice: dict, number: str) -> Iterator[str]:

@@ -46,6 +46,17 @@ def _cells(path: Path, changed: int) -> list[dict]:
     return json.loads(path.read_text())["cells"]
 
 
+def text(path: Path, kind: str = "markdown") -> str:
+    """All that stands in the cells of one kind, "markdown" or "code"."""
+    return "\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == kind)
+
+
+def exercises(path: Path) -> dict[str, str]:
+    """The titles of a notebook's exercises, by their labels."""
+    found = re.findall(r"\{exercise\} (.+)\n:label: (\S+)", text(path))
+    return {label: title for title, label in found}
+
+
 def claims(path: Path) -> list[dict]:
     """The claims that a notebook's stored outputs carry, in order."""
     outputs = [output for cell in cells(path) for output in cell.get("outputs", [])]
@@ -68,7 +79,7 @@ def verdict(claim: dict) -> str:
 
 def words(path: Path) -> int:
     """The words of a notebook's prose; what starts folded, solutions and boxes to open, is not counted."""
-    prose = "\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "markdown")
+    prose = text(path)
     # a directive of MyST opens with three or more backticks or colons
     for folded in (
         r"^(`{3,}|:{3,})\{solution-start\}.*?\{solution-end\}",

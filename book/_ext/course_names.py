@@ -1,7 +1,6 @@
 """In the pages for teaching, a code span that names a figure, an exercise, a claim or a question leads to it."""
 
-import re
-from collections.abc import Iterator
+from functools import cache
 
 from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -10,16 +9,18 @@ import chapters
 import quizzes
 
 
-def places() -> Iterator[tuple[str, str]]:
+@cache  # a build asks for each of its pages, and the chapters stay as they are
+def places() -> dict[str, str]:
     """The names that the chapters give, each with its page; a name is an anchor there."""
+    found = {}
     for path in chapters.notebooks():
-        text = "\n".join("".join(cell["source"]) for cell in chapters.cells(path) if cell["cell_type"] == "markdown")
         names = [figure.name for figure in chapters.figures(path)]
         names += [claim["identifier"] for claim in chapters.claims(path)]
-        names += re.findall(r"\{exercise\}[^\n]*\n:label: (\S+)", text)
-        if "{quiz}" in text:
+        names += chapters.exercises(path)
+        if "{quiz}" in chapters.text(path):
             names += [question["id"] for question in quizzes.questions(path.stem)]
-        yield from ((name, path.stem) for name in names)
+        found |= dict.fromkeys(names, path.stem)
+    return found
 
 
 class CourseNames(SphinxPostTransform):
@@ -32,7 +33,7 @@ class CourseNames(SphinxPostTransform):
         page = self.env.docname
         if not page.startswith("course/"):
             return
-        where = dict(places())
+        where = places()
         for span in list(self.document.findall(nodes.literal)):
             name = span.astext()
             if name in where and not isinstance(span.parent, nodes.reference):

@@ -31,12 +31,12 @@ from sphinx.util.logging import getLogger
 from chapters import (
     BOOK,
     RUN_TIMES,
-    cells,
     chapter_time,
     claims,
     named_values,
     notebooks,
     repository,
+    text,
     title,
     verdict,
     version,
@@ -253,8 +253,7 @@ class CodeInClaims(SphinxPostTransform):
 def check_values(app: Sphinx, env) -> None:
     """Each number that a cell names is used by the text of its page."""
     for path in notebooks():
-        text = "\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "markdown")
-        used = set(re.findall(r"\{glue:text\}`([\w-]+)", text))
+        used = set(re.findall(r"\{glue:text\}`([\w-]+)", text(path)))
         for name in sorted(named_values(path).keys() - used):
             logger.warning("the value %r is named by a cell, and used nowhere in the text", name, location=path.stem)
 
