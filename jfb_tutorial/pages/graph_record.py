@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import t
+
+from .recorded import interval
 
 __all__ = ["PROTOCOLS", "difference", "fold_accuracies", "of", "summary"]
 
@@ -59,5 +60,4 @@ def difference(rows: Sequence[Row], others: Sequence[Row], protocol: str = "held
     if places[0] != places[1]:
         raise ValueError("rows and others must hold the same seeds and folds; take `of` of one record for both")
     gaps = 100 * (fold_accuracies(rows, protocol) - fold_accuracies(others, protocol))
-    half = t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps)) if len(gaps) > 1 else float("nan")
-    return float(gaps.mean()), float(half)
+    return interval(gaps) if len(gaps) > 1 else (float(gaps.mean()), float("nan"))

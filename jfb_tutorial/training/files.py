@@ -1,9 +1,10 @@
-"""Files: written whole or not at all, and over nothing but a file."""
+"""Files: written whole or not at all, and over nothing but a file; read as they are or packed by gzip."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import hashlib
 import os
 import re
@@ -11,10 +12,27 @@ import secrets
 import stat
 from pathlib import Path
 
-__all__ = ["check_target", "read_part_name", "write"]
+__all__ = ["check_target", "plain_or_packed", "read_part_name", "unpacked", "write"]
 
 PART = re.compile(r"\.(?P<name>.+)\.(?P<token>[0-9a-f]{16})(?P<sign>[0-9a-f]{16})\.part")
 """The name of a file that is being written. Its sign is a digest of the rest, so that no other file has such a name by chance."""
+
+
+def plain_or_packed(path: Path) -> Path | None:
+    """The file, or the one beside it that is packed, `path.gz`; None if neither is there."""
+    return next((each for each in (path, path.with_name(f"{path.name}.gz")) if each.is_file()), None)
+
+
+def unpacked(path: Path) -> bytes:
+    """What a file holds, or, of a `….gz`, what is packed in it.
+
+    Raises:
+        OSError, EOFError: it cannot be read; a packed file is damaged.
+    """
+    if path.suffix != ".gz":
+        return path.read_bytes()
+    with gzip.open(path) as file:
+        return file.read()
 
 
 def write(path: Path, content: bytes) -> None:

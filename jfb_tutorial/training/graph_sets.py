@@ -7,7 +7,6 @@ class of each graph. Weights or labels of edges and further attributes of nodes 
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .data import DataNotFoundError, data_root
+from .files import plain_or_packed, unpacked
 
 __all__ = ["GRAPH_SETS", "GraphSet", "load_graphs"]
 
@@ -103,7 +103,7 @@ def _folder(name: str, root: Path) -> Path:
     """Where the set lies."""
     places = _places(name, root)
     for place in places:
-        if any((place / f"{name}_A.txt{end}").is_file() for end in ("", ".gz")):
+        if plain_or_packed(place / f"{name}_A.txt"):
             return place
     looked = " nor ".join(str(place / f"{name}_A.txt") for place in places)
     raise DataNotFoundError(
@@ -123,20 +123,16 @@ def _ways(name: str, root: Path) -> str:
 
 
 def _file(folder: Path, name: str, part: str) -> Path:
-    for end in ("", ".gz"):
-        path = folder / f"{name}_{part}.txt{end}"
-        if path.is_file():
-            return path
-    raise DataNotFoundError(
-        f"{name} is there but for {folder / f'{name}_{part}.txt'}", f"{_ways(name, folder.parent)}, all four files"
-    )
+    path = folder / f"{name}_{part}.txt"
+    if found := plain_or_packed(path):
+        return found
+    raise DataNotFoundError(f"{name} is there but for {path}", f"{_ways(name, folder.parent)}, all four files")
 
 
 def _read(path: Path, part: str) -> np.ndarray:
     """The integers of a file: `(E, 2)` of the edges, `(N,)` of the others."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read().replace(b",", b" ").split()
+        content = unpacked(path).replace(b",", b" ").split()
         numbers = np.array(content, dtype=np.int64)
     # a damaged gzip file is an EOFError or an OSError, a letter a ValueError
     except (ValueError, EOFError, OSError) as error:

@@ -13,7 +13,6 @@ nothing of it is printed: whoever may use it puts the three files there.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from .._checks import check_choice, check_integer
 from .data import DataNotFoundError, data_root
+from .files import plain_or_packed, unpacked
 
 __all__ = ["SPLITS", "Text", "characters", "cut", "load", "windows", "words"]
 
@@ -186,15 +186,11 @@ def _words(folder: Path, split: str) -> list[str]:
 
 def _bytes(path: Path) -> bytes:
     """Of a file, or of the one beside it that is packed."""
-    packed = path.with_name(f"{path.name}.gz")
-    if path.is_file():
-        return path.read_bytes()
-    if packed.is_file():
-        with gzip.open(packed) as file:
-            return file.read()
+    if found := plain_or_packed(path):
+        return unpacked(found)
     name = path.parent.name
     remedy = GET.get(name, "put the file there, as it is or packed by gzip")
-    raise DataNotFoundError(f"neither {path} nor {packed.name} beside it is there", f"{remedy[0].upper()}{remedy[1:]}")
+    raise DataNotFoundError(f"neither {path} nor {path.name}.gz beside it is there", f"{remedy[0].upper()}{remedy[1:]}")
 
 
 def _read(path: Path) -> str:
