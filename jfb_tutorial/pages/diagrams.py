@@ -16,6 +16,7 @@ from . import figures
 __all__ = [
     "backward_schemes",
     "explicit_and_implicit",
+    "family",
     "fold",
     "shares_of_the_derivative",
     "square_that_keeps",
@@ -64,6 +65,43 @@ def explicit_and_implicit() -> Figure:
     _chain(ax, 2.2, figures.VERMILION, "explicit", ["$Q$", "$S$"], "$u$")
     _chain(ax, 0.0, figures.BLUE, "implicit", ["$Q$", "$R$", "$S$"], "$u^*$")
     _bent_arrow(ax, (3.85, -0.3), (2.65, -0.36), figures.BLUE, bend=-0.75)
+    return fig
+
+
+def family() -> Figure:
+    """Networks that repeat a step: how often each does so, and what makes sure that there is something to arrive at."""
+    branches = {
+        "a number of times": [("explicit networks", "nothing to arrive at: an output after so many layers")],
+        "until nothing changes": [
+            ("chapters 7 to 11", "one equilibrium, if R contracts"),
+            ("graphs, chapter 16", "one: the sizes in a row of W add up to less than 1"),
+            ("monotone networks, chapter 15", "one: W does not push outwards"),
+            ("transformers, chapter 16", "one or more: the state stays bounded"),
+            ("shortest paths, chapter 14", "one: the lowest point of a bowl"),
+        ],
+        "in ever smaller steps": [
+            ("neural ODEs, chapter 15", "one path, always"),
+            ("augmented neural ODEs", "the same, with room to pass"),
+        ],
+    }
+    fig, ax = plt.subplots(figsize=(4.8, 5.2))
+    ax.axis("off")
+    y, stem = 0.0, list[float]()
+    for branch, leaves in branches.items():
+        y -= 1.0
+        stem.append(y)
+        ax.text(0.75, y, branch, va="center", fontsize=11, color=figures.BLUE)
+        first = y
+        for name, sure in leaves:
+            y -= 1.15
+            ax.plot([1.1, 1.1, 1.5], [first - 0.4, y + 0.2, y + 0.2], color=figures.GREY, lw=1, ls="-")
+            ax.text(1.65, y + 0.2, name, va="center", fontsize=10.5)
+            ax.text(1.65, y - 0.28, sure, va="center", fontsize=9.5, color=figures.GREY)
+        y -= 0.35
+    ax.text(0, 0.1, "repeat a step …", va="center", fontsize=11, color=figures.BLUE)
+    for at in stem:
+        ax.plot([0.2, 0.2, 0.6], [-0.3, at, at], color=figures.GREY, lw=1, ls="-")
+    ax.set(xlim=(0, 8), ylim=(y - 0.3, 0.5))
     return fig
 
 
