@@ -102,7 +102,7 @@ def test_the_table_of_runs_has_what_was_trained():
 
 
 def test_the_gradients_of_the_ode_are_told_in_percent_and_degrees():
-    assert PEERS.adjoint_rows("neural ODE", "after")[0] == ["0.001", "5.0 %", "10.0 %", "5.0 %", "0.9950"]
+    assert PEERS.adjoint_rows("neural ODE", "after")[0] == ["0.001", "5.0 %", "10.0 %", "0.9950", "5.0 %"]
     named = PEERS.adjoint_values()
     assert (named["adjoint_off"], named["adjoint_fine"], named["adjoint_angle"]) == ("10.0", "2.0", "5.7")
     assert (named["adjoint_steps"], named["adjoint_reference"]) == ("400", "0.12")

@@ -18,6 +18,7 @@ __all__ = [
     "explicit_and_implicit",
     "family",
     "fold",
+    "looking_back",
     "shares_of_the_derivative",
     "square_that_keeps",
     "two_resolutions",
@@ -144,11 +145,36 @@ def _chain(ax: Axes, y: float, color: str, name: str, maps: Sequence[str], laten
             _bent_arrow(ax, (x - 0.88, y), (x - 0.4, y), color)
 
 
-def _bent_arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str, bend: float = 0.0) -> None:
+def _bent_arrow(
+    ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str, bend: float = 0.0, width: float = 1.8
+) -> None:
     bent = ConnectionStyle("arc3", rad=bend)
     patch = FancyArrowPatch(start, end, connectionstyle=bent, arrowstyle="-|>", mutation_scale=12)
-    patch.set(color=color, linewidth=1.8)
+    patch.set(color=color, linewidth=width)
     ax.add_patch(patch)
+
+
+def looking_back(text: str = "summer's d") -> Figure:
+    """One step of a transformer at the last place of a text: arrows to it from each place, as wide as it looks there, and its own layer."""
+    last = len(text) - 1
+    fig, ax = plt.subplots(figsize=(4.8, 2.9))
+    ax.axis("off")
+    for place, letter in enumerate(text):
+        ax.text(place, 0, {" ": "␣"}.get(letter, letter), ha="center", va="center", fontsize=14)
+        width = 0.6 + 3.0 * abs(np.sin(2.3 * place + 1)) ** 3
+        if place < last:
+            _bent_arrow(ax, (place, 0.35), (last - 0.1, 1.55), figures.BLUE, bend=-0.12, width=width)
+    _bent_arrow(ax, (last, 0.35), (last, 1.5), figures.BLUE, width=1.6)
+    for y, name in ((1.8, "+"), (3.0, "$F$")):
+        ax.text(
+            last, y, name, ha="center", va="center", fontsize=13, bbox={"boxstyle": "round", "fc": "none", "ec": "0.5"}
+        )
+    _bent_arrow(ax, (last, 2.15), (last, 2.6), figures.VERMILION)
+    _bent_arrow(ax, (last, 3.4), (last, 4.0), figures.VERMILION)
+    ax.text(last - 0.3, 4.0, "its new vector", ha="right", va="center", color=figures.VERMILION)
+    ax.text(0.5, 2.6, "attention:\nlook back", ha="left", va="center", color=figures.BLUE)
+    ax.set(xlim=(-0.6, last + 0.8), ylim=(-0.5, 4.3))
+    return fig
 
 
 def square_that_keeps() -> Figure:

@@ -191,7 +191,7 @@ def protocols(molecules: Molecules) -> Figure:
                 ax.plot(PUBLISHED[name, rule], y, "x", color=GREY)
         ax.axvline(MAJORITY[name], color=GREY, ls=":", lw=1)
         ax.set(title=name, xlabel="percent")
-    axes[0][0].set_yticks(range(len(rules)), rules)
+    axes[0][0].set_yticks(range(len(rules)), [{"one step": "without W"}.get(rule, rule) for rule in rules])
     axes[0][0].invert_yaxis()
     return fig
 

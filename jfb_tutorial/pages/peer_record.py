@@ -75,8 +75,9 @@ class Peers:
         lines = []
         for tol in tolerances:
             back, by_adjoint = (self.adjoint(system, when, tol, way) for way in ("backpropagation", "adjoint"))
-            cells = [f"{100 * by_adjoint['off']:.1f} %", f"{100 * by_adjoint['computed_off']:.1f} %"]
-            lines.append([f"{tol:g}", *cells, f"{100 * back['off']:.1f} %", f"{by_adjoint['computed_cosine']:.4f}"])
+            cells = [f"{100 * by_adjoint[key]:.1f} %" for key in ("off", "computed_off")]
+            cosine = f"{by_adjoint['computed_cosine']:.4f}"
+            lines.append([f"{tol:g}", *cells, cosine, f"{100 * back['off']:.1f} %"])
         return lines
 
     def adjoint_values(self) -> dict[str, str]:
