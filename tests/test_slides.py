@@ -11,7 +11,7 @@ from conftest import BOOK, grave_violations
 sys.path.insert(0, str(BOOK / "_ext"))
 
 import chapters
-import slide_parts
+import slide_sources
 import slides
 
 SOURCES = sorted((BOOK / "course" / "slides").glob("*.md"))
@@ -31,8 +31,8 @@ def decks(tmp_path_factory):
 def deck(decks, open_page):
     """Opens a deck on a screen of 1280 by 720; says how many slides it has."""
 
-    def show(name, query=""):
-        page = open_page(decks / f"{name}.html", width=slides.WIDTH, height=slides.HEIGHT, query=query)
+    def show(name):
+        page = open_page(decks / f"{name}.html", width=slides.WIDTH, height=slides.HEIGHT)
         page.wait_for_function("window.Reveal && Reveal.isReady()")
         page.evaluate("window.MathJax?.startup?.promise")
         return page, page.evaluate("Reveal.getTotalSlides()")
@@ -57,6 +57,11 @@ def small_deck(tmp_path, capsys):
     return build
 
 
+def headings(path):
+    """The titles of a deck's slides."""
+    return re.findall(r"^#{1,3} (.+)$", path.read_text(), re.MULTILINE)
+
+
 # What is drawn of the slide that is shown: what lies outside the screen, and type that the last row cannot read
 FAULTS = """() => {
   const slide = Reveal.getCurrentSlide(), title = slide.querySelector("h1, h2, h3").textContent, faults = [];
@@ -77,9 +82,10 @@ FAULTS = """() => {
 }"""
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_slide_fits_the_screen_and_is_read_from_the_last_row(deck, name):
-    page, count = deck(name)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_every_slide_fits_the_screen_and_is_read_from_the_last_row(deck, path):
+    page, count = deck(path.stem)
+    assert count == len(headings(path))
     faults, seen = [], set()
     for _ in range(count):
         seen.add(page.evaluate("Object.values(Reveal.getIndices()).slice(0, 2).join('/')"))
@@ -90,12 +96,13 @@ def test_every_slide_fits_the_screen_and_is_read_from_the_last_row(deck, name):
     assert not faults, faults
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_deck_prints_a_page_for_each_slide(deck, decks, name):
-    page, count = deck(name, "?print-pdf")
-    pdf = slides.print_pdf(page, decks / f"{name}.html")
-    assert len(re.findall(rb"/Type\s*/Page\b(?!s)", pdf.read_bytes())) == count
-    assert count == len(re.findall(r"^#{1,3} ", (BOOK / f"course/slides/{name}.md").read_text(), re.MULTILINE))
+@pytest.mark.parametrize("path", SESSIONS, ids=lambda path: path.stem)
+def test_a_deck_prints_a_page_for_each_slide(browser, decks, path):
+    page = browser.new_page()
+    page.set_default_timeout(120_000)
+    pdf = slides.print_pdf(page, decks / f"{path.stem}.html")
+    page.close()
+    assert len(re.findall(rb"/Type\s*/Page\b(?!s)", pdf.read_bytes())) == len(headings(path))
 
 
 def turn_to(page, figure):
@@ -125,6 +132,38 @@ def test_every_explorer_in_a_deck_answers_a_key(deck, name):
         assert page.evaluate("Reveal.getIndices()") == where
 
 
+# where the words of an explorer are longest, or its dials most: the deck, which of its explorers, the dials, the buttons
+AT_WORK: list[tuple[str, int, dict[str, object], list[str]]] = [
+    ("session-1", 3, {"d": 0.536, "steps": 20}, []),
+    ("session-1", 4, {"c": 4, "steps": 40}, []),
+    ("session-2", 0, {"x": -0.9, "y": 0, "shear": 4, "terms": 40, "damping": 0.3}, []),
+    ("session-2", 2, {"gamma": 0.99, "kappa": 9}, ["worst gradient", "worst Jacobian"]),
+    ("session-2", 5, {"rule": "npg"}, ["γ = 3, let go", "Step"]),
+    ("06", 1, {"k": 20, "symmetry": 0.3}, ["JFB"]),
+]
+
+
+@pytest.mark.parametrize("name", dict.fromkeys(name for name, *_ in AT_WORK))
+def test_an_explorer_at_work_still_fits(deck, name):
+    page, _ = deck(name)
+    for _, which, dials, buttons in (case for case in AT_WORK if case[0] == name):
+        figure = page.locator(".jfb-explorer").nth(which)
+        turn_to(page, figure)
+        before = figure.inner_html()
+        for dial, value in dials.items():
+            figure.locator(f"[name={dial}]").evaluate(
+                """(dial, value) => {
+                  dial.value = value;
+                  dial.dispatchEvent(new Event(dial.tagName === "SELECT" ? "change" : "input"));
+                }""",
+                str(value),
+            )
+        for button in buttons:
+            figure.get_by_role("button", name=button, exact=True).click()
+        assert figure.inner_html() != before
+        assert not page.evaluate(FAULTS)
+
+
 def test_the_keys_of_a_figure_and_of_a_clicker_do_not_quarrel(deck):
     page, _ = deck("session-1")
     figure = page.locator(".jfb-explorer").first
@@ -150,9 +189,8 @@ def test_the_keys_of_a_figure_and_of_a_clicker_do_not_quarrel(deck):
 
 
 def test_slides_are_read_aloud_and_by_anybody(deck):
-    page, count = deck("session-1")
-    kinds = (".deck-answered", ".deck-explorer", ".deck-table", ".deck-picture", ".deck-theorem")
-    for kind in kinds:
+    page, _ = deck("session-1")
+    for kind in (".deck-answered", ".deck-explorer", ".deck-table"):
         turn_to(page, page.locator(kind).first)
         assert not grave_violations(page), kind
     assert page.locator(".deck-right .deck-spoken").count() == page.locator(".deck-answered").count() > 0
@@ -169,7 +207,7 @@ def test_a_session_has_the_blocks_and_the_votes_of_its_plan(path):
     assert [now + rest for now, rest in clocks if rest] == re.findall(r"^## (\d\d:\d\d–.+)$", plan, re.MULTILINE)
     assert [now for now, _ in clocks] == sorted(now for now, _ in clocks)
     # every slide has a clock
-    assert len(clocks) == len(re.findall(r"^#{1,3} ", deck, re.MULTILINE))
+    assert len(clocks) == len(headings(path))
     votes = re.findall(r"^### (Vote \d)", plan, re.MULTILINE)
     asked = re.findall(r"^:+\{vote\} (Vote \d)\n(:answer:)?", deck, re.MULTILINE)
     assert asked == [(vote, answer) for vote in votes for answer in ("", ":answer:")]
@@ -210,7 +248,7 @@ MISSING = {
 def test_a_name_that_is_nowhere_fails_and_says_where(small_deck):
     said = small_deck(*(f"## Slide {number}\n\n{part}" for number, part in enumerate(MISSING)))
     for number, message in enumerate(MISSING.values()):
-        assert re.search(rf"session-1, slide “Slide {number}”: {{.*{re.escape(message)}", said), (number, message, said)
+        assert re.search(rf"session-1, slide “Slide {number}”: .*{re.escape(message)}", said), (number, message, said)
 
 
 def test_what_changes_in_a_chapter_changes_in_the_slide(small_deck, monkeypatch, tmp_path):
@@ -245,7 +283,7 @@ def test_words_of_a_chapter_lead_nowhere_else():
     path = next(path for path in chapters.notebooks() if path.stem.startswith("05"))
     text = "a [descent [direction]](#term-x), {cite}`fung2022jfb` {prf:ref}`One <theorem-layer>`, {glue:text}`up`"
     up = chapters.named_values(path)["up"]
-    assert slide_parts.plain(path, text) == f"a descent [direction], One, {up}"
+    assert slide_sources.plain(path, text) == f"a descent [direction], One, {up}"
 
 
 def test_a_clock_that_goes_back_is_found(small_deck):
