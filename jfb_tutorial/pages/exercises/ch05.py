@@ -100,14 +100,14 @@ ONE = Exercise(
 # Three recorded steps
 
 
-def _recorded(count: int, *, cut: str = "") -> Callable[[ImplicitNetwork, Tensor], Tensor]:
+def _recorded(count: int, *, cut_Q: bool = False) -> Callable[[ImplicitNetwork, Tensor], Tensor]:
     def f(network: ImplicitNetwork, d: Tensor) -> Tensor:
         u = network.solve(d).u
         q = network.Q(d)
-        if cut == "Q":
+        if cut_Q:
             q = q.detach()
         for _ in range(count):
-            u = network.R(u.detach() if cut == "u" else u, q)
+            u = network.R(u, q)
         return network.S(u)
 
     return f
@@ -170,7 +170,7 @@ STEPS = Exercise(
             truth=lambda g: _recorded(3),
             observe=_gradients,
             mistakes=(
-                Mistake("one-step", "The weights receive what JFB sends: only one step is in the graph.", answer=lambda g: _recorded(1)),
+                Mistake("one-step", "The weights receive what JFB sends: only one step is in the graph. Is u detached between the steps?", answer=lambda g: _recorded(1)),
                 Mistake(
                     "two-steps",
                     "The weights receive g + gJ and no more: one of the steps is outside the graph.",
@@ -182,14 +182,9 @@ STEPS = Exercise(
                     answer=lambda g: _recorded(4),
                 ),
                 Mistake(
-                    "detached-between",
-                    "u is detached between the steps, so that nothing passes through J.",
-                    answer=lambda g: _recorded(3, cut="u"),
-                ),
-                Mistake(
                     "Q-without-a-graph",
                     "The weights of R are served and those of Q are not: call Q(d) with its graph.",
-                    answer=lambda g: _recorded(3, cut="Q"),
+                    answer=lambda g: _recorded(3, cut_Q=True),
                 ),
                 Mistake(
                     "through-the-iteration",
@@ -450,7 +445,6 @@ LAYER = Exercise(
                     "`climbing` counts those for which the sharp condition fails. That is enough to descend, and not needed: count the signs.",
                     made=lambda a, g: abs(a["climbing"] - (100 - _hundred()[0])) <= 2,
                 ),
-                Mistake("descending", "`climbing` counts those that descend.", answer=lambda g: 100 - _hundred()[1]),
             ),
         ),
         Part("slopes", Array((2,)), "the slopes, the diagonal of D, in (0, 1]"),

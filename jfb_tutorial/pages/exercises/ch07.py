@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...gradients import JFB, NeumannSeries
+from ...gradients import NeumannSeries
 from .exercise import Answer, Exercise, Given, Mistake, Part, Property
 from .kinds import Array, Function, Number
 from .recorded import record
@@ -188,7 +188,6 @@ RULE = Exercise(
                     "For every β this is the series of two terms: where does β enter?",
                     answer=lambda g: lambda beta: NeumannSeries(2),
                 ),
-                Mistake("jfb-for-every-beta", "For every β this is JFB.", answer=lambda g: lambda beta: JFB()),
             ),
             otherwise="The weights do not receive the gradient of w = g + β gJ. Try β = 0 against JFB, then β = 1 against `NeumannSeries(2)`.",
         ),
