@@ -60,7 +60,9 @@ def exercise(label: str) -> Exercise:
 
 
 def _by_chapter(label: str) -> Iterator[str]:
-    return (each for each in _exercises() if each[:5] == label[:5]) if label[:3] == "ex-" else iter(list(_exercises())[:3])
+    return (
+        (each for each in _exercises() if each[:5] == label[:5]) if label[:3] == "ex-" else iter(list(_exercises())[:3])
+    )
 
 
 def check(label: str, answer: Any = None) -> Verdict:
@@ -103,7 +105,9 @@ def hint(label: str, step: int = 1) -> Hint:
     found = hints(label)
     number = check_integer("step", step, 1, "the first hint is 1")
     if number > len(found):
-        raise ValueError(f"step must be at most {len(found)}, got {number}; there are three hints, and then the solution")
+        raise ValueError(
+            f"step must be at most {len(found)}, got {number}; there are three hints, and then the solution"
+        )
     more = f' `hint("{label}", {number + 1})` says more.' if number < len(found) else ""
     return Hint(f"Hint {number} of 3: {found[number - 1]}{more}")
 

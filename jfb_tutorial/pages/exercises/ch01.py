@@ -241,8 +241,7 @@ def _sizes(R: Student) -> list[tuple[float, float]]:
     for scale in (0.5, 1.5, 4.0, 40.0):
         W, b = torch.randn(20, 20), torch.randn(20)
         W = scale * W / torch.linalg.matrix_norm(W, 2)
-        u = torch.randn(1, 20)
-        q = -(u @ W.T + b)  # Wu + b + q = 0: the slope of tanh is 1
+        u, q = torch.zeros(1, 20), -b.unsqueeze(0)  # the slope of tanh is 1, however W is divided
         J = torch.autograd.functional.jacobian(lambda v: R.tensor((1, 20), v, q, W, b), u).reshape(20, 20)  # noqa: B023
         found.append((torch.linalg.matrix_norm(J, 2).item(), torch.linalg.eigvals(J).abs().max().item()))
     return found
@@ -290,7 +289,11 @@ BREAK = Exercise(
                 ),
             ),
         ),
-        Part("R", Function("u, q, W, b", "the new latent, (batch, 20)"), "the repaired step, with rows u and q and W of (20, 20)"),
+        Part(
+            "R",
+            Function("u, q, W, b", "the new latent, (batch, 20)"),
+            "the repaired step, with rows u and q and W of (20, 20)",
+        ),
     ),
     properties=(
         Property(
@@ -459,9 +462,7 @@ REST = Exercise(
                 Mistake(
                     "different-slopes",
                     "The two come to rest at different θ: the weights 1 − s of the two samples differ there. When are they the same?",
-                    made=lambda a, g: bool(
-                        (5 * _states(_rests(a)[0], a["inputs"]) ** 4).diff().abs().max() > 1e-4
-                    ),
+                    made=lambda a, g: bool((5 * _states(_rests(a)[0], a["inputs"]) ** 4).diff().abs().max() > 1e-4),
                 ),
             ),
         ),
@@ -473,8 +474,6 @@ REST = Exercise(
         "The slope is 5y⁴ and does not see the sign of y. Choose targets that no θ can meet together.",
     ),
 )
-
-
 
 
 EXERCISES = (QUADRATIC, STEPS_BACK, BREAK, PASSAGE, REST)

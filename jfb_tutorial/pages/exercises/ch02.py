@@ -145,7 +145,9 @@ def _certified(answer: Answer, given: Given) -> bool:
     try:
         return _product(block, _like(block)) < 1
     except (AttributeError, RuntimeError, TypeError) as error:
-        raise Stopped(f"`certified` could not be measured on a latent of 6 × 6: {type(error).__name__}: {error}".splitlines()[0]) from None
+        raise Stopped(
+            f"`certified` could not be measured on a latent of 6 × 6: {type(error).__name__}: {error}".splitlines()[0]
+        ) from None
 
 
 PRODUCT = Exercise(
@@ -180,7 +182,11 @@ PRODUCT = Exercise(
                 ),
             ),
         ),
-        Part("certified", Object("a block, a torch module with layers `first` and `second`", _layers), "a block whose bound is below 1"),
+        Part(
+            "certified",
+            Object("a block, a torch module with layers `first` and `second`", _layers),
+            "a block whose bound is below 1",
+        ),
     ),
     properties=(
         Property(
@@ -264,7 +270,11 @@ RULER = Exercise(
         "Its two singular values multiply to the determinant, and the difference of the two is the size of the entry outside the diagonal.",
     ),
     given={"a": 0.5, "c": 10.0, "factor": 0.6},
-    draw=lambda rng: {"a": rng.choice((0.4, 0.5, 0.6)), "c": rng.choice((5.0, 8.0, 20.0)), "factor": rng.choice((0.7, 0.8, 0.9))},
+    draw=lambda rng: {
+        "a": rng.choice((0.4, 0.5, 0.6)),
+        "c": rng.choice((5.0, 8.0, 20.0)),
+        "factor": rng.choice((0.7, 0.8, 0.9)),
+    },
     question=lambda g: (
         f"Lengths are measured by $\\sqrt{{u_1^2 + (u_2/s)^2}}$. For which $s$ is the shear $A = {_matrix([[g['a'], g['c']], [0, g['a']]])}$ "
         f"a contraction with the factor {g['factor']:g}? With weights for which $\\partial T/\\partial\\theta$ is the identity JFB may climb for this "
@@ -343,7 +353,11 @@ NEEDLE = Exercise(
         "The probability is the upper tail of the Beta distribution at that q; `mpmath.betainc(…, regularized=True)` does not underflow.",
     ),
     given={"n": 1000, "large": 1.1, "small": 0.3},
-    draw=lambda rng: {"n": rng.choice((300, 500, 800)), "large": rng.choice((1.1, 1.2, 1.3)), "small": rng.choice((0.2, 0.4, 0.5))},
+    draw=lambda rng: {
+        "n": rng.choice((300, 500, 800)),
+        "large": rng.choice((1.1, 1.2, 1.3)),
+        "small": rng.choice((0.2, 0.4, 0.5)),
+    },
     question=lambda g: (
         f"A linear map stretches one direction of {g['n']} by {g['large']:g} and the others by {g['small']:g}. How large must the squared cosine between "
         "a random direction and the stretched one be for the direction to grow? The probability of that is about $10^{-k}$: what is $k$? "

@@ -122,7 +122,9 @@ THREE_POINTS = Exercise(
     given={"points": (0.0, 1.0, 1.9), "within": 0.01},
     draw=_draw_points,
     question=lambda g: (
-        "Plain iteration of a scalar map gave {:g}, {:g} and {:g}. Suppose that each step is the same fraction of the one before. Where does it end? ".format(*g["points"])
+        "Plain iteration of a scalar map gave {:g}, {:g} and {:g}. Suppose that each step is the same fraction of the one before. Where does it end? ".format(
+            *g["points"]
+        )
         + f"How many evaluations (counted from the first point) would plain iteration need to come within {g['within']:g} of it, and what is the residual there?"
     ),
 )
@@ -142,7 +144,9 @@ class _Counted:
 
     def __call__(self, u: Tensor) -> Tensor:
         if len(self.at) >= 2000:
-            raise Stopped("`anderson_one` had evaluated T 2,000 times and had not ended: does it compare the residual with tol?")
+            raise Stopped(
+                "`anderson_one` had evaluated T 2,000 times and had not ended: does it compare the residual with tol?"
+            )
         self.at.append(u.detach().clone())
         return self.T(u)
 
@@ -155,7 +159,9 @@ def _tanh_map() -> Callable[[Tensor], Tensor]:
 
 @cache
 def _secant_count() -> int:
-    return int(Anderson(tol=1e-12, memory=1, regularization=1e-15)(_quintic, torch.zeros(1, 1, dtype=torch.float64)).steps[0])
+    return int(
+        Anderson(tol=1e-12, memory=1, regularization=1e-15)(_quintic, torch.zeros(1, 1, dtype=torch.float64)).steps[0]
+    )
 
 
 @cache
@@ -170,7 +176,9 @@ def _ended(f: Student, T: Callable[[Tensor], Tensor], size: int, tol: float) -> 
         raise Stopped("`anderson_one` has to return the pair (u, number of evaluations of T).")
     u = torch.as_tensor(pair[0]).detach()
     if tuple(u.shape) != (size,):
-        raise Stopped(f"The u that `anderson_one` returns has the shape {tuple(u.shape)}; it should be that of the start, {(size,)}.")
+        raise Stopped(
+            f"The u that `anderson_one` returns has the shape {tuple(u.shape)}; it should be that of the start, {(size,)}."
+        )
     return u, float(pair[1]), counted.at
 
 
@@ -219,7 +227,11 @@ def _goes(kind: str) -> Callable[[Answer, Given], bool]:
 SECANT = Exercise(
     "ex-03-secant",
     parts=(
-        Part("anderson_one", Function("T, u, tol", "the pair (u, number of evaluations of T)"), "Anderson's method with memory 1, for a vector u"),
+        Part(
+            "anderson_one",
+            Function("T, u, tol", "the pair (u, number of evaluations of T)"),
+            "Anderson's method with memory 1, for a vector u",
+        ),
         Part(
             "evaluations",
             Whole(off=1),
@@ -245,9 +257,21 @@ SECANT = Exercise(
             _goes("method"),
             "After a point and its image the next point is not the one that makes a·f₀ + (1 − a)·f₁ shortest.",
             mistakes=(
-                Mistake("plain-iteration", "The third point is again T of the second: nothing is combined yet.", made=_goes("plain")),
-                Mistake("flipped-sign", "The weight a has the wrong sign: f₁ − a (f₁ − f₀) is to be short.", made=_goes("flipped")),
-                Mistake("swapped-weights", "The two weights have changed places: a goes to the older point.", made=_goes("swapped")),
+                Mistake(
+                    "plain-iteration",
+                    "The third point is again T of the second: nothing is combined yet.",
+                    made=_goes("plain"),
+                ),
+                Mistake(
+                    "flipped-sign",
+                    "The weight a has the wrong sign: f₁ − a (f₁ − f₀) is to be short.",
+                    made=_goes("flipped"),
+                ),
+                Mistake(
+                    "swapped-weights",
+                    "The two weights have changed places: a goes to the older point.",
+                    made=_goes("swapped"),
+                ),
                 Mistake(
                     "points-not-images",
                     "You have combined the points; the method combines their images, u + f. (For one number that is the same.)",
@@ -256,7 +280,11 @@ SECANT = Exercise(
             ),
         ),
         Property(("anderson_one",), _arrives, "It ends where the residual ‖T(u) − u‖ is still above tol."),
-        Property(("anderson_one",), _counts, "The number that it returns is not how often it has called T; the first step counts too."),
+        Property(
+            ("anderson_one",),
+            _counts,
+            "The number that it returns is not how often it has called T; the first step counts too.",
+        ),
     ),
     shows="One remembered point makes plain iteration a secant method: it asks where the line through two residuals crosses zero.",
     hints=(
@@ -478,7 +506,11 @@ SOLVES = Exercise(
                 ),
             ),
         ),
-        Part("repaired", Object("a solver, such as FixedPointIteration(…)", callable), "the solver that (i) should have been called with"),
+        Part(
+            "repaired",
+            Object("a solver, such as FixedPointIteration(…)", callable),
+            "the solver that (i) should have been called with",
+        ),
         Part(
             "broken",
             Whole(off=1),
@@ -490,7 +522,11 @@ SOLVES = Exercise(
                     "`broken` counts those that *do* converge.",
                     made=lambda a, g: abs(a["broken"] - (32 - _broken())) <= 1,
                 ),
-                Mistake("all", "`broken`: some do converge: the small inputs and the large ones differ.", answer=lambda g: 32),
+                Mistake(
+                    "all",
+                    "`broken`: some do converge: the small inputs and the large ones differ.",
+                    answer=lambda g: 32,
+                ),
             ),
         ),
         Part("damping", Number(), "the λ in (1 − λ)u + λT(u) that repairs (ii)"),
@@ -518,7 +554,9 @@ SOLVES = Exercise(
             _damped_all,
             "With this `damping` some samples do not converge.",
             mistakes=(
-                Mistake("none", "`damping` = 1 is no damping, and 0 is no step.", made=lambda a, g: a["damping"] in (0, 1)),
+                Mistake(
+                    "none", "`damping` = 1 is no damping, and 0 is no step.", made=lambda a, g: a["damping"] in (0, 1)
+                ),
                 Mistake(
                     "still-overshoots",
                     "`damping`: an eigenvalue near −1.5 becomes 1 − 2.5λ, and with this λ it still overshoots.",

@@ -53,8 +53,14 @@ SCALAR = Exercise(
             truth=lambda g: lambda s: _scalar(ImplicitDifferentiation(tol=1e-12), s),
             observe=_of_s,
             mistakes=(
-                Mistake("sign", "`exact` has the wrong sign before s: w = g + ws.", answer=lambda g: lambda s: 1 / (1 + s)),
-                Mistake("upside-down", "`exact` is upside down: with s near 1 it has to be large.", answer=lambda g: lambda s: 1 - s),
+                Mistake(
+                    "sign", "`exact` has the wrong sign before s: w = g + ws.", answer=lambda g: lambda s: 1 / (1 + s)
+                ),
+                Mistake(
+                    "upside-down",
+                    "`exact` is upside down: with s near 1 it has to be large.",
+                    answer=lambda g: lambda s: 1 - s,
+                ),
             ),
         ),
         Part(
@@ -69,7 +75,9 @@ SCALAR = Exercise(
                     "`jfb` is its ratio to the exact rule. What does it multiply g by?",
                     answer=lambda g: lambda s: 1 - s,
                 ),
-                Mistake("sent-back-once", "`jfb` sends g back as it is, and not through J.", answer=lambda g: lambda s: s),
+                Mistake(
+                    "sent-back-once", "`jfb` sends g back as it is, and not through J.", answer=lambda g: lambda s: s
+                ),
             ),
         ),
         Part(
@@ -119,9 +127,15 @@ SCALAR = Exercise(
             "too_long",
             Words(("s < 0", "s > 0", "never", "always")),
             "when JFB is too long",
-            truth=lambda g: "s < 0" if _scalar(JFB(), -0.5) > _scalar(ImplicitDifferentiation(tol=1e-12), -0.5) else "s > 0",
+            truth=lambda g: (
+                "s < 0" if _scalar(JFB(), -0.5) > _scalar(ImplicitDifferentiation(tol=1e-12), -0.5) else "s > 0"
+            ),
             mistakes=(
-                Mistake("longer-where-slower", "`too_long`: compare 1 with 1/(1 − s) once for each sign.", answer=lambda g: "s > 0"),
+                Mistake(
+                    "longer-where-slower",
+                    "`too_long`: compare 1 with 1/(1 − s) once for each sign.",
+                    answer=lambda g: "s > 0",
+                ),
             ),
             otherwise="`too_long`: compare 1 with 1/(1 − s) once for each sign.",
         ),
@@ -228,7 +242,9 @@ HOOK = Exercise(
 
 @cache
 def _iterated(d: float, tol: float) -> float:
-    return FixedPointIteration(tol=tol, max_steps=20_000)(lambda y: d + y**5, torch.zeros(1, 1, dtype=torch.float64)).u.item()
+    return FixedPointIteration(tol=tol, max_steps=20_000)(
+        lambda y: d + y**5, torch.zeros(1, 1, dtype=torch.float64)
+    ).u.item()
 
 
 def _at(y: float) -> float:
@@ -361,7 +377,11 @@ EIGENVALUES = Exercise(
                     "`cg`: two a step is the rule. The right-hand side and the residual need products too, and the last step does without one.",
                     answer=lambda g: 2 * g["count"],
                 ),
-                Mistake("one-a-dimension", "`cg`: the normal equations have as few different eigenvalues as J here.", answer=lambda g: 100),
+                Mistake(
+                    "one-a-dimension",
+                    "`cg`: the normal equations have as few different eigenvalues as J here.",
+                    answer=lambda g: 100,
+                ),
             ),
         ),
     ),
@@ -376,7 +396,7 @@ EIGENVALUES = Exercise(
     question=lambda g: (
         f"$J$ is symmetric, of size 100, with only {g['count']} different eigenvalues, "
         + ", ".join(f"${x:g}$" for x in _eigenvalues(g["count"]))
-        + ". How many products does `ImplicitDifferentiation(\"gmres\", tol=1e-10)` make for the exact $w$, and how many does `\"cg\"`? Predict, then "
+        + '. How many products does `ImplicitDifferentiation("gmres", tol=1e-10)` make for the exact $w$, and how many does `"cg"`? Predict, then '
         "measure with `gradients.tally()`."
     ),
 )

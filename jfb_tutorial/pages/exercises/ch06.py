@@ -45,8 +45,16 @@ WARM_UP = Exercise(
             "what two terms hand back",
             truth=lambda g: _sum(g["J"], 2),
             mistakes=(
-                Mistake("sign-of-J", "`two`: J is negative, so the second arrow turns back.", answer=lambda g: _sum(-g["J"], 2)),
-                Mistake("last-term-alone", "`two` is the second term alone; the rule hands back the sum.", answer=lambda g: g["J"]),
+                Mistake(
+                    "sign-of-J",
+                    "`two`: J is negative, so the second arrow turns back.",
+                    answer=lambda g: _sum(-g["J"], 2),
+                ),
+                Mistake(
+                    "last-term-alone",
+                    "`two` is the second term alone; the rule hands back the sum.",
+                    answer=lambda g: g["J"],
+                ),
             ),
         ),
         Part(
@@ -55,8 +63,16 @@ WARM_UP = Exercise(
             "what three terms hand back",
             truth=lambda g: _sum(g["J"], 3),
             mistakes=(
-                Mistake("sign-of-J", "`three`: the terms alternate in sign, since J is negative.", answer=lambda g: _sum(-g["J"], 3)),
-                Mistake("last-term-alone", "`three` is the third term alone; the rule hands back the sum.", answer=lambda g: g["J"] ** 2),
+                Mistake(
+                    "sign-of-J",
+                    "`three`: the terms alternate in sign, since J is negative.",
+                    answer=lambda g: _sum(-g["J"], 3),
+                ),
+                Mistake(
+                    "last-term-alone",
+                    "`three` is the third term alone; the rule hands back the sum.",
+                    answer=lambda g: g["J"] ** 2,
+                ),
             ),
         ),
         Part(
@@ -100,9 +116,21 @@ DAMPING = Exercise(
             "‖K‖ of twenty undamped terms",
             truth=lambda g: max(abs(g["a"]), abs(g["b"])) ** 20,
             mistakes=(
-                Mistake("the-other-end", "`broken` is what the end b leaves. The largest modulus decides.", answer=lambda g: abs(g["b"]) ** 20),
-                Mistake("one-term", "`broken` is for one term; each further term multiplies by J once more.", answer=lambda g: abs(g["a"])),
-                Mistake("nineteen", "`broken` is for a term fewer: what k terms lack is J to the power k.", answer=lambda g: abs(g["a"]) ** 19),
+                Mistake(
+                    "the-other-end",
+                    "`broken` is what the end b leaves. The largest modulus decides.",
+                    answer=lambda g: abs(g["b"]) ** 20,
+                ),
+                Mistake(
+                    "one-term",
+                    "`broken` is for one term; each further term multiplies by J once more.",
+                    answer=lambda g: abs(g["a"]),
+                ),
+                Mistake(
+                    "nineteen",
+                    "`broken` is for a term fewer: what k terms lack is J to the power k.",
+                    answer=lambda g: abs(g["a"]) ** 19,
+                ),
             ),
         ),
         Part(
@@ -112,9 +140,21 @@ DAMPING = Exercise(
             truth=lambda g: lambda a, b: 2 / (2 - a - b),
             observe=_pairs,
             mistakes=(
-                Mistake("sign-of-a", "`best`: here the interval is [a, b], and a carries its own sign.", answer=lambda g: lambda a, b: 2 / (2 + a - b)),
-                Mistake("one-end-zero", "`best` makes the end a vanish, and leaves b where it is.", answer=lambda g: lambda a, b: 1 / (1 - a)),
-                Mistake("the-middle-lost", "`best`: ask that the two ends 1 − λ(1 − a) and 1 − λ(1 − b) sum to zero.", answer=lambda g: lambda a, b: 1 / (2 - a - b)),
+                Mistake(
+                    "sign-of-a",
+                    "`best`: here the interval is [a, b], and a carries its own sign.",
+                    answer=lambda g: lambda a, b: 2 / (2 + a - b),
+                ),
+                Mistake(
+                    "one-end-zero",
+                    "`best` makes the end a vanish, and leaves b where it is.",
+                    answer=lambda g: lambda a, b: 1 / (1 - a),
+                ),
+                Mistake(
+                    "the-middle-lost",
+                    "`best`: ask that the two ends 1 − λ(1 − a) and 1 − λ(1 − b) sum to zero.",
+                    answer=lambda g: lambda a, b: 1 / (2 - a - b),
+                ),
             ),
         ),
         Part(
@@ -124,8 +164,14 @@ DAMPING = Exercise(
             truth=lambda g: lambda a, b: (b - a) / (2 - a - b),
             observe=_pairs,
             mistakes=(
-                Mistake("undamped", "`size` is ‖J‖, without damping.", answer=lambda g: lambda a, b: max(abs(a), abs(b))),
-                Mistake("half-the-interval", "`size` is half the interval; λ has shrunk it.", answer=lambda g: lambda a, b: (b - a) / 2),
+                Mistake(
+                    "undamped", "`size` is ‖J‖, without damping.", answer=lambda g: lambda a, b: max(abs(a), abs(b))
+                ),
+                Mistake(
+                    "half-the-interval",
+                    "`size` is half the interval; λ has shrunk it.",
+                    answer=lambda g: lambda a, b: (b - a) / 2,
+                ),
             ),
         ),
         Part(
@@ -134,8 +180,16 @@ DAMPING = Exercise(
             "when that λ is at most 1",
             truth=lambda g: "a + b <= 0",
             mistakes=(
-                Mistake("inequality-turned", "`allowed`: try a = −1.3, b = 0.5, and then b alone larger.", answer=lambda g: "a + b >= 0"),
-                Mistake("always", "`allowed`: with all eigenvalues positive one would like to go further than a whole step.", answer=lambda g: "always"),
+                Mistake(
+                    "inequality-turned",
+                    "`allowed`: try a = −1.3, b = 0.5, and then b alone larger.",
+                    answer=lambda g: "a + b >= 0",
+                ),
+                Mistake(
+                    "always",
+                    "`allowed`: with all eigenvalues positive one would like to go further than a whole step.",
+                    answer=lambda g: "always",
+                ),
             ),
         ),
     ),
@@ -172,19 +226,31 @@ def _turning(part: float) -> Field:
 
 
 def _measure(answer: Answer, field: Field) -> float:
-    return answer["asymmetry"].number(lambda theta: field(torch.as_tensor(theta, dtype=torch.float64)), torch.tensor([0.3, -0.2]))
+    return answer["asymmetry"].number(
+        lambda theta: field(torch.as_tensor(theta, dtype=torch.float64)), torch.tensor([0.3, -0.2])
+    )
 
 
 CURL = Exercise(
     "ex-06-curl",
     parts=(
-        Part("asymmetry", Function("field, theta", "a number, 0 for a gradient field"), "how asymmetric the derivative of field is at theta, both of shape (2,)"),
+        Part(
+            "asymmetry",
+            Function("field, theta", "a number, 0 for a gradient field"),
+            "how asymmetric the derivative of field is at theta, both of shape (2,)",
+        ),
         Part(
             "jfb",
             YesNo(),
             "whether JFB's direction is the gradient of anything",
             truth=lambda g: False,
-            mistakes=(Mistake("descent-for-gradient", "`jfb`: it descends on something, often; being a gradient is more. Measure.", answer=lambda g: True),),
+            mistakes=(
+                Mistake(
+                    "descent-for-gradient",
+                    "`jfb`: it descends on something, often; being a gradient is more. Measure.",
+                    answer=lambda g: True,
+                ),
+            ),
         ),
         Part(
             "upg",
@@ -223,7 +289,11 @@ CURL = Exercise(
             lambda a, g: abs(_measure(a, _turning(1.0))) > abs(_measure(a, _turning(0.3))) > 1e-3,
             "`asymmetry` should grow with the part of a field that turns.",
             mistakes=(
-                Mistake("always-zero", "`asymmetry` is 0 for a turn as well: it sees nothing.", made=lambda a, g: abs(_measure(a, _turning(1.0))) < 1e-5),
+                Mistake(
+                    "always-zero",
+                    "`asymmetry` is 0 for a turn as well: it sees nothing.",
+                    made=lambda a, g: abs(_measure(a, _turning(1.0))) < 1e-5,
+                ),
                 Mistake(
                     "yes-or-no",
                     "`asymmetry` is the same for a little turning and for much.",
@@ -252,7 +322,11 @@ def _rows(answer: Answer, *, turned: bool = False) -> tuple[float, float]:
 
 FEW = Exercise(
     "ex-06-few",
-    parts=(Part("J", Array((2, 2)), "the Jacobian"), Part("b", Array((2,)), "∂T/∂θ"), Part("g", Array((2,)), "the row that arrives")),
+    parts=(
+        Part("J", Array((2, 2)), "the Jacobian"),
+        Part("b", Array((2,)), "∂T/∂θ"),
+        Part("g", Array((2,)), "the row that arrives"),
+    ),
     properties=(
         Property(
             ("J",),
@@ -276,7 +350,11 @@ FEW = Exercise(
             lambda a, g: abs(_rows(a)[1]) > 1e-6,
             "The exact gradient is zero as well.",
             mistakes=(
-                Mistake("nothing-sent", "Nothing is sent, or nothing depends on the weight: both gradients are 0.", made=lambda a, g: not (a["g"].any() and a["b"].any())),
+                Mistake(
+                    "nothing-sent",
+                    "Nothing is sent, or nothing depends on the weight: both gradients are 0.",
+                    made=lambda a, g: not (a["g"].any() and a["b"].any()),
+                ),
                 Mistake(
                     "column-for-row",
                     "The exact gradient is zero: you have solved (I − J)w = g for a column. Here g is a row, w(I − J) = g.",
@@ -297,8 +375,6 @@ FEW = Exercise(
         "Choose g at right angles to b, and a J that carries a part of g over to b.",
     ),
 )
-
-
 
 
 EXERCISES = (WARM_UP, DAMPING, CURL, FEW)

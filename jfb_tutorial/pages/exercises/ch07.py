@@ -37,8 +37,14 @@ IMAGES = Exercise(
             "the standard error of the difference, in points (per cent)",
             truth=_error,
             mistakes=(
-                Mistake("one-accuracy", "`error` is that of one accuracy. A difference of two has the variances of both.", answer=lambda g: _error(g, 1)),
-                Mistake("share-for-points", "`error` is a share; points are per cent.", answer=lambda g: _error(g) / 100),
+                Mistake(
+                    "one-accuracy",
+                    "`error` is that of one accuracy. A difference of two has the variances of both.",
+                    answer=lambda g: _error(g, 1),
+                ),
+                Mistake(
+                    "share-for-points", "`error` is a share; points are per cent.", answer=lambda g: _error(g) / 100
+                ),
                 Mistake("variance", "`error` is the variance; take its root.", answer=lambda g: (_error(g) / 100) ** 2),
             ),
         ),
@@ -48,8 +54,16 @@ IMAGES = Exercise(
             "how many test images it takes",
             truth=_images,
             mistakes=(
-                Mistake("once-its-error", "`images` makes the difference as large as one standard error; two were asked for.", answer=lambda g: _images(g, 1)),
-                Mistake("one-accuracy", "`images` uses the error of one accuracy, not that of a difference.", answer=lambda g: _images(g, 2, 1)),
+                Mistake(
+                    "once-its-error",
+                    "`images` makes the difference as large as one standard error; two were asked for.",
+                    answer=lambda g: _images(g, 1),
+                ),
+                Mistake(
+                    "one-accuracy",
+                    "`images` uses the error of one accuracy, not that of a difference.",
+                    answer=lambda g: _images(g, 2, 1),
+                ),
             ),
         ),
     ),
@@ -60,7 +74,11 @@ IMAGES = Exercise(
         "For the number of images set twice that standard error equal to the difference, as a share, and solve for N.",
     ),
     given={"p": 0.985, "N": 360, "points": 0.3},
-    draw=lambda rng: {"p": rng.choice((0.97, 0.98, 0.99)), "N": rng.choice((500, 1000, 2000)), "points": rng.choice((0.2, 0.4, 0.5))},
+    draw=lambda rng: {
+        "p": rng.choice((0.97, 0.98, 0.99)),
+        "N": rng.choice((500, 1000, 2000)),
+        "points": rng.choice((0.2, 0.4, 0.5)),
+    },
     question=lambda g: (
         f"Two trained networks are each right on {100 * g['p']:g}% of {g['N']} test images. What is the standard error of the difference of their accuracies, in points, if their mistakes were "
         f"independent? How many test images would it take to see a difference of {g['points']:g} points at twice its standard error?"
@@ -92,10 +110,14 @@ EPOCH = Exercise(
             "the first epoch above 1 of each seed, from 0 to 4; 0 for never",
             truth=lambda g: _found()[0],
             mistakes=(
-                Mistake("counted-from-zero", "`epochs` are positions in a list, which begin at 0; the first epoch is number 1.", answer=lambda g: _found(before=1)[0]),
+                Mistake(
+                    "counted-from-zero",
+                    "`epochs` are positions in a list, which begin at 0; the first epoch is number 1.",
+                    answer=lambda g: _found(before=1)[0],
+                ),
                 Mistake("last-for-first", "`epochs` are the last ones above 1.", answer=lambda g: _found(last=True)[0]),
             ),
-            otherwise="`epochs`: `run.curve(\"gamma\")` is the norm after each epoch, `runs(\"jfb\")` the five runs in the order of their seeds.",
+            otherwise='`epochs`: `run.curve("gamma")` is the norm after each epoch, `runs("jfb")` the five runs in the order of their seeds.',
         ),
         Part(
             "least",
@@ -104,15 +126,19 @@ EPOCH = Exercise(
             truth=lambda g: min(_found()[1]),
             mistakes=(
                 Mistake("largest-for-least", "`least` is the largest of them.", answer=lambda g: max(_found()[1])),
-                Mistake("share-for-per-cent", "`least` is a share; per cent are asked for.", answer=lambda g: min(_found()[1]) / 100),
+                Mistake(
+                    "share-for-per-cent",
+                    "`least` is a share; per cent are asked for.",
+                    answer=lambda g: min(_found()[1]) / 100,
+                ),
             ),
         ),
     ),
     shows="The map was a contraction while most was learnt, and ceased to be while the last per cent was fitted.",
     hints=(
         "A record is a dictionary; `run.curve(name)` reads one quantity of all its epochs.",
-        "`np.flatnonzero(np.array(run.curve(\"gamma\")) > 1)` are the positions; there may be none.",
-        "The accuracy is that of the same row, `run[\"epochs\"][position][\"accuracy\"]`.",
+        '`np.flatnonzero(np.array(run.curve("gamma")) > 1)` are the positions; there may be none.',
+        'The accuracy is that of the same row, `run["epochs"][position]["accuracy"]`.',
     ),
 )
 
@@ -142,7 +168,9 @@ def _evaluations(answer: Answer, given: Given) -> bool:
     return count <= 2
 
 
-def _mixed(first: Callable[[float], float], second: Callable[[float], float], *, cut: bool = False) -> Callable[[float], Any]:
+def _mixed(
+    first: Callable[[float], float], second: Callable[[float], float], *, cut: bool = False
+) -> Callable[[float], Any]:
     def extrapolated(beta: float) -> Any:
         def rule(T: Callable[[Tensor], Tensor], u_star: Tensor) -> Tensor:
             v = T(u_star.detach())

@@ -20,7 +20,9 @@ from .running import Student
 def _best(given: Given, epochs: int | None = None) -> float:
     """In per cent."""
     k = np.arange(given["N"])
-    return float(100 * (1 - stats.binom.cdf(k, given["N"], given["p"]) ** (epochs or given["epochs"])).sum() / given["N"])
+    return float(
+        100 * (1 - stats.binom.cdf(k, given["N"], given["p"]) ** (epochs or given["epochs"])).sum() / given["N"]
+    )
 
 
 def _sigma(given: Given) -> float:
@@ -36,13 +38,19 @@ BEST = Exercise(
             "the accuracy that you expect of the best epoch, in per cent",
             truth=_best,
             mistakes=(
-                Mistake("plateau", "This is the accuracy of any one epoch. The *best* of many is a maximum, and lies above it.", answer=lambda g: 100 * g["p"]),
+                Mistake(
+                    "plateau",
+                    "This is the accuracy of any one epoch. The *best* of many is a maximum, and lies above it.",
+                    answer=lambda g: 100 * g["p"],
+                ),
                 Mistake(
                     "one-deviation",
                     "This is one standard deviation above the plateau, as for the best of a few. More epochs reach further.",
                     answer=lambda g: 100 * g["p"] + _sigma(g),
                 ),
-                Mistake("share", "This is a share; per cent are asked for.", made=lambda a, g: 0.5 < a["accuracy"] <= 1),
+                Mistake(
+                    "share", "This is a share; per cent are asked for.", made=lambda a, g: 0.5 < a["accuracy"] <= 1
+                ),
             ),
             otherwise="This is not the mean of the largest of so many binomial numbers.",
         ),
@@ -54,7 +62,11 @@ BEST = Exercise(
         "The mean of a whole number that is not negative is the sum of P(more than k) over all k ≥ 0.",
     ),
     given={"epochs": 100, "p": 0.993, "N": 10_000},
-    draw=lambda rng: {"epochs": rng.choice((30, 50, 200)), "p": rng.choice((0.98, 0.99, 0.995)), "N": rng.choice((5000, 10_000))},
+    draw=lambda rng: {
+        "epochs": rng.choice((30, 50, 200)),
+        "p": rng.choice((0.98, 0.99, 0.995)),
+        "N": rng.choice((5000, 10_000)),
+    },
     question=lambda g: (
         f"A network has reached its plateau: after each of {g['epochs']} epochs it classifies each of {g['N']:,} test images rightly with probability {g['p']:g}, independently of the other images and "
         "epochs. What accuracy do you expect if you report the best epoch?"
@@ -101,16 +113,31 @@ def _accuracy(name: str, what: str, other: str, says: str) -> Part:
             Mistake(f"{other}-for-{name}", f"`{name}`: {says}", answer=lambda g: _accuracies()[other]),
             Mistake("share", f"`{name}` is a share; per cent are asked for.", made=lambda a, g: a[name] <= 1),
         ),
-        otherwise=f"`{name}`: 180 digits of `data.load(\"digits\", \"test\")`, enlarged as in the chapter, in batches of 36, the network loaded anew, dropout off.",
+        otherwise=f'`{name}`: 180 digits of `data.load("digits", "test")`, enlarged as in the chapter, in batches of 36, the network loaded anew, dropout off.',
     )
 
 
 BATCH = Exercise(
     "ex-08-batch",
     parts=(
-        _accuracy("fixed", "accuracy in evaluation mode, in per cent", "mixed", "the batch normalisation is still in training mode."),
-        _accuracy("mixed", "with the statistics of the batch, in their own order, in per cent", "fixed", "the batch normalisation is in evaluation mode; `network.train()` on the whole would switch dropout on as well."),
-        _accuracy("by_class", "the same, sorted by class, in per cent", "mixed", "these are batches in their own order; sort by label first."),
+        _accuracy(
+            "fixed",
+            "accuracy in evaluation mode, in per cent",
+            "mixed",
+            "the batch normalisation is still in training mode.",
+        ),
+        _accuracy(
+            "mixed",
+            "with the statistics of the batch, in their own order, in per cent",
+            "fixed",
+            "the batch normalisation is in evaluation mode; `network.train()` on the whole would switch dropout on as well.",
+        ),
+        _accuracy(
+            "by_class",
+            "the same, sorted by class, in per cent",
+            "mixed",
+            "these are batches in their own order; sort by label first.",
+        ),
     ),
     shows="In training mode the answer for an image depends on its neighbours: sorting a test set changes its accuracy.",
     hints=(
@@ -137,10 +164,26 @@ AMDAHL = Exercise(
             truth=lambda g: lambda K, m: 1 + m / (K + 3),
             observe=_pairs,
             mistakes=(
-                Mistake("two-a-product", "A product goes back to u alone: it counts as one evaluation, not two.", answer=lambda g: lambda K, m: 1 + 2 * m / (K + 3)),
-                Mistake("no-backward-pass", "The backward pass of the recorded step is missing; JFB has it too.", answer=lambda g: lambda K, m: 1 + m / (K + 1)),
-                Mistake("no-recorded-step", "The evaluation with a graph is missing, besides the K without.", answer=lambda g: lambda K, m: 1 + m / (K + 2)),
-                Mistake("upside-down", "This is JFB's time in units of the other's.", answer=lambda g: lambda K, m: 1 / (1 + m / (K + 3))),
+                Mistake(
+                    "two-a-product",
+                    "A product goes back to u alone: it counts as one evaluation, not two.",
+                    answer=lambda g: lambda K, m: 1 + 2 * m / (K + 3),
+                ),
+                Mistake(
+                    "no-backward-pass",
+                    "The backward pass of the recorded step is missing; JFB has it too.",
+                    answer=lambda g: lambda K, m: 1 + m / (K + 1),
+                ),
+                Mistake(
+                    "no-recorded-step",
+                    "The evaluation with a graph is missing, besides the K without.",
+                    answer=lambda g: lambda K, m: 1 + m / (K + 2),
+                ),
+                Mistake(
+                    "upside-down",
+                    "This is JFB's time in units of the other's.",
+                    answer=lambda g: lambda K, m: 1 / (1 + m / (K + 3)),
+                ),
             ),
         ),
         Part(
@@ -149,7 +192,11 @@ AMDAHL = Exercise(
             "the ratio for K → ∞ with m fixed",
             truth=lambda g: 1.0,
             mistakes=(
-                Mistake("the-gain-stays", "`limit`: the products are a fixed number; the evaluations grow.", answer=lambda g: 2.0),
+                Mistake(
+                    "the-gain-stays",
+                    "`limit`: the products are a fixed number; the evaluations grow.",
+                    answer=lambda g: 2.0,
+                ),
                 Mistake("difference-for-ratio", "`limit` is what is added to it.", answer=lambda g: 0.0),
             ),
         ),

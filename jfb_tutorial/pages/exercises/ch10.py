@@ -34,9 +34,17 @@ ROOFLINE = Exercise(
             truth=lambda g: lambda ops, size, peak, band: max(ops / peak, size / band),
             observe=_roofs,
             mistakes=(
-                Mistake("sum-of-both", "You have added the two times. Arithmetic and traffic overlap: the longer one decides.", answer=lambda g: lambda o, b, p, w: o / p + b / w),
+                Mistake(
+                    "sum-of-both",
+                    "You have added the two times. Arithmetic and traffic overlap: the longer one decides.",
+                    answer=lambda g: lambda o, b, p, w: o / p + b / w,
+                ),
                 Mistake("arithmetic-alone", "The bytes do not count yet.", answer=lambda g: lambda o, b, p, w: o / p),
-                Mistake("the-shorter", "This is the shorter of the two times; both have to be over.", answer=lambda g: lambda o, b, p, w: min(o / p, b / w)),
+                Mistake(
+                    "the-shorter",
+                    "This is the shorter of the two times; both have to be over.",
+                    answer=lambda g: lambda o, b, p, w: min(o / p, b / w),
+                ),
             ),
         ),
         Part(
@@ -46,9 +54,21 @@ ROOFLINE = Exercise(
             truth=lambda g: lambda o, b, p, w: max(o / p, b / w) / max(o / p, b / w / 2),
             observe=_roofs,
             mistakes=(
-                Mistake("always-twice", "`gain`: only where bytes are the limit, and remain it.", answer=lambda g: lambda o, b, p, w: 2.0),
-                Mistake("all-or-nothing", "`gain`: there is a case between: bytes are the limit before, and arithmetic after.", answer=lambda g: lambda o, b, p, w: 2.0 if b / w > o / p else 1.0),
-                Mistake("upside-down", "`gain` is the new time over the old one.", answer=lambda g: lambda o, b, p, w: max(o / p, b / w / 2) / max(o / p, b / w)),
+                Mistake(
+                    "always-twice",
+                    "`gain`: only where bytes are the limit, and remain it.",
+                    answer=lambda g: lambda o, b, p, w: 2.0,
+                ),
+                Mistake(
+                    "all-or-nothing",
+                    "`gain`: there is a case between: bytes are the limit before, and arithmetic after.",
+                    answer=lambda g: lambda o, b, p, w: 2.0 if b / w > o / p else 1.0,
+                ),
+                Mistake(
+                    "upside-down",
+                    "`gain` is the new time over the old one.",
+                    answer=lambda g: lambda o, b, p, w: max(o / p, b / w / 2) / max(o / p, b / w),
+                ),
             ),
         ),
     ),
@@ -86,9 +106,21 @@ EARLY = Exercise(
             "the smallest number of steps from which on all are within a tenth of a point",
             truth=lambda g: _stop(),
             mistakes=(
-                Mistake("a-whole-point", "`k` allows a whole point; a tenth was asked for: 0.001 of all images.", answer=lambda g: _stop(0.01)),
-                Mistake("exactly-the-end", "`k` waits for the accuracy of the end itself, to the last image.", answer=lambda g: _stop(1e-9)),
-                Mistake("off-by-one", "`k` is off by one: is it the last that misses, or the first from which on none does?", made=lambda a, g: abs(a["k"] - _stop()) == 1),
+                Mistake(
+                    "a-whole-point",
+                    "`k` allows a whole point; a tenth was asked for: 0.001 of all images.",
+                    answer=lambda g: _stop(0.01),
+                ),
+                Mistake(
+                    "exactly-the-end",
+                    "`k` waits for the accuracy of the end itself, to the last image.",
+                    answer=lambda g: _stop(1e-9),
+                ),
+                Mistake(
+                    "off-by-one",
+                    "`k` is off by one: is it the last that misses, or the first from which on none does?",
+                    made=lambda a, g: abs(a["k"] - _stop()) == 1,
+                ),
             ),
         ),
         Part(
@@ -97,14 +129,22 @@ EARLY = Exercise(
             "the average number of steps if each image stops at its own residual",
             truth=lambda g: _average(),
             mistakes=(
-                Mistake("those-that-never", "`steps` counts the images that never meet the tolerance as taking no step; they take all there are.", answer=lambda g: _average(0)),
-                Mistake("left-out", "`steps` leaves out the images that never meet the tolerance.", answer=lambda g: _average(None)),
+                Mistake(
+                    "those-that-never",
+                    "`steps` counts the images that never meet the tolerance as taking no step; they take all there are.",
+                    answer=lambda g: _average(0),
+                ),
+                Mistake(
+                    "left-out",
+                    "`steps` leaves out the images that never meet the tolerance.",
+                    answer=lambda g: _average(None),
+                ),
             ),
         ),
     ),
     shows="The answers are ready long before the residual is small.",
     hints=(
-        "`seen[\"result\"][\"after\"]` has a row for each number of steps, the last of which is the comparison.",
+        '`seen["result"]["after"]` has a row for each number of steps, the last of which is the comparison.',
         "Find the *last* row that misses by more than a tenth of a point; k is the next.",
         "`needed` says how many images took how many steps; 0 steps stand for images that never met the tolerance.",
     ),
@@ -145,7 +185,11 @@ def _of_solver(name: str, method: Any, other: Any, what: str, *typical: Mistake)
         truth=lambda g: _counts(method),
         mistakes=(
             Mistake("the-other-solver", f"`{name}` are those of the other solver.", answer=lambda g: _counts(other)),
-            Mistake("tolerances-exchanged", f"`{name}`: the loose tolerance comes first.", answer=lambda g: _counts(method)[::-1]),
+            Mistake(
+                "tolerances-exchanged",
+                f"`{name}`: the loose tolerance comes first.",
+                answer=lambda g: _counts(method)[::-1],
+            ),
             *typical,
         ),
         otherwise=f"`{name}`: `relative=True`, `max_steps=60`, the twelve pictures `d`, and the largest of `network.solve(d).steps`.",
@@ -206,8 +250,14 @@ BFLOAT16 = Exercise(
             "the relative error that rounding u alone makes, in per cent, the mean over the pictures",
             truth=lambda g: _low()["rounding"],
             mistakes=(
-                Mistake("worst-number", "`rounding` is the most that rounding may do to a single number; the norm of the whole picture is asked for.", answer=lambda g: 100 * 2.0**-8),
-                Mistake("share", "`rounding` is a share; per cent are asked for.", answer=lambda g: _low()["rounding"] / 100),
+                Mistake(
+                    "worst-number",
+                    "`rounding` is the most that rounding may do to a single number; the norm of the whole picture is asked for.",
+                    answer=lambda g: 100 * 2.0**-8,
+                ),
+                Mistake(
+                    "share", "`rounding` is a share; per cent are asked for.", answer=lambda g: _low()["rounding"] / 100
+                ),
             ),
         ),
         Part(
@@ -216,8 +266,16 @@ BFLOAT16 = Exercise(
             "the relative distance of bfloat16's iterate from u, in per cent, after 40 steps",
             truth=lambda g: _low()["distance"],
             mistakes=(
-                Mistake("rounding-for-distance", "`distance` is the rounding of u alone. Every layer's output is rounded too.", answer=lambda g: _low()["rounding"]),
-                Mistake("residual-for-distance", "`distance` is nearer to the residual of that iterate; measure how far it is from u.", made=lambda a, g: a["distance"] < 0.15 * _low()["distance"]),
+                Mistake(
+                    "rounding-for-distance",
+                    "`distance` is the rounding of u alone. Every layer's output is rounded too.",
+                    answer=lambda g: _low()["rounding"],
+                ),
+                Mistake(
+                    "residual-for-distance",
+                    "`distance` is nearer to the residual of that iterate; measure how far it is from u.",
+                    made=lambda a, g: a["distance"] < 0.15 * _low()["distance"],
+                ),
             ),
         ),
         Part(
@@ -225,13 +283,19 @@ BFLOAT16 = Exercise(
             YesNo(),
             "whether the residual tells the truth about the distance",
             truth=lambda g: _low()["residual"] > 0.3 * _low()["distance"],
-            mistakes=(Mistake("residual-believed", "`truth`: compare the residual of the stalled iterate with its distance.", answer=lambda g: True),),
+            mistakes=(
+                Mistake(
+                    "residual-believed",
+                    "`truth`: compare the residual of the stalled iterate with its distance.",
+                    answer=lambda g: True,
+                ),
+            ),
         ),
     ),
     shows="In low precision a small residual is no proof of a small error.",
     hints=(
         "u at the fixed point: solve in float32 to 1e-6. `u.bfloat16().float()` is u rounded.",
-        "For the iterate of bfloat16 run 40 steps under `torch.autocast(\"cpu\", torch.bfloat16)`, Q included.",
+        'For the iterate of bfloat16 run 40 steps under `torch.autocast("cpu", torch.bfloat16)`, Q included.',
         "`sample_norm(a, b)` is the norm of the difference of each picture; divide by `sample_norm(u)`.",
     ),
 )

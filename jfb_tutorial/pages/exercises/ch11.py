@@ -29,9 +29,21 @@ SHARE = Exercise(
             "the share of a step, between 0 and 1",
             truth=_share,
             mistakes=(
-                Mistake("costs-nothing-now", "`share`: the backward pass still takes some time, a part of what it took.", answer=lambda g: 1 - 1 / g["whole"]),
-                Mistake("per-cent", "`share` is in per cent; a number between 0 and 1 is asked for.", answer=lambda g: 100 * _share(g)),
-                Mistake("ratio-of-ratios", "`share`: write down the time of a step before and after, in units of the one before.", answer=lambda g: g["whole"] / g["part"]),
+                Mistake(
+                    "costs-nothing-now",
+                    "`share`: the backward pass still takes some time, a part of what it took.",
+                    answer=lambda g: 1 - 1 / g["whole"],
+                ),
+                Mistake(
+                    "per-cent",
+                    "`share` is in per cent; a number between 0 and 1 is asked for.",
+                    answer=lambda g: 100 * _share(g),
+                ),
+                Mistake(
+                    "ratio-of-ratios",
+                    "`share`: write down the time of a step before and after, in units of the one before.",
+                    answer=lambda g: g["whole"] / g["part"],
+                ),
             ),
         ),
         Part(
@@ -40,8 +52,16 @@ SHARE = Exercise(
             "how many times as fast training could become at most",
             truth=lambda g: 1 / (1 - _share(g)),
             mistakes=(
-                Mistake("one-over-share", "`bound`: with a backward pass that costs nothing the *rest* remains.", answer=lambda g: 1 / _share(g)),
-                Mistake("no-bound", "`bound` is how much faster the backward pass became; the rest of the step stays as it is.", answer=lambda g: g["part"]),
+                Mistake(
+                    "one-over-share",
+                    "`bound`: with a backward pass that costs nothing the *rest* remains.",
+                    answer=lambda g: 1 / _share(g),
+                ),
+                Mistake(
+                    "no-bound",
+                    "`bound` is how much faster the backward pass became; the rest of the step stays as it is.",
+                    answer=lambda g: g["part"],
+                ),
             ),
         ),
     ),
@@ -79,8 +99,16 @@ TURN = Exercise(
             "how many undamped terms leave a tenth",
             truth=lambda g: _terms(g["rate"]),
             mistakes=(
-                Mistake("off-by-one", "`undamped` is off by one: k terms lack μ to the power k, and this has to be a tenth or less.", made=lambda a, g: abs(a["undamped"] - _terms(g["rate"])) == 1),
-                Mistake("a-hundredth", "`undamped` leaves a hundredth; a tenth is enough.", answer=lambda g: math.ceil(math.log(0.01) / math.log(g["rate"]))),
+                Mistake(
+                    "off-by-one",
+                    "`undamped` is off by one: k terms lack μ to the power k, and this has to be a tenth or less.",
+                    made=lambda a, g: abs(a["undamped"] - _terms(g["rate"])) == 1,
+                ),
+                Mistake(
+                    "a-hundredth",
+                    "`undamped` leaves a hundredth; a tenth is enough.",
+                    answer=lambda g: math.ceil(math.log(0.01) / math.log(g["rate"])),
+                ),
             ),
         ),
         Part(
@@ -89,8 +117,16 @@ TURN = Exercise(
             "the modulus of B's eigenvalue with that λ",
             truth=_damped,
             mistakes=(
-                Mistake("sign-not-used", "`eigenvalue`: the residuals change their sign, so μ is negative.", answer=lambda g: 1 - g["damping"] * (1 - g["rate"])),
-                Mistake("rest-forgotten", "`eigenvalue`: B is λJ plus the share 1 − λ.", answer=lambda g: g["damping"] * g["rate"]),
+                Mistake(
+                    "sign-not-used",
+                    "`eigenvalue`: the residuals change their sign, so μ is negative.",
+                    answer=lambda g: 1 - g["damping"] * (1 - g["rate"]),
+                ),
+                Mistake(
+                    "rest-forgotten",
+                    "`eigenvalue`: B is λJ plus the share 1 − λ.",
+                    answer=lambda g: g["damping"] * g["rate"],
+                ),
             ),
         ),
         Part(
@@ -125,7 +161,9 @@ TURN = Exercise(
 # Stopped early
 
 
-def _number(name: str, what: str, truth: Callable[[float], float], *mistakes: tuple[str, str, Callable[[float], float]]) -> Part:
+def _number(
+    name: str, what: str, truth: Callable[[float], float], *mistakes: tuple[str, str, Callable[[float], float]]
+) -> Part:
     return Part(
         name,
         Number(),
@@ -142,15 +180,27 @@ EARLY = Exercise(
             "output_jfb",
             "dy/dθ of the output that the loss sees, with JFB's or the exact rule's step, nothing left out",
             lambda w: 1 + w + w**2,
-            ("fixed-point", "this is the derivative of the fixed point, and the solver never came there.", lambda w: 1 / (1 - w)),
-            ("step-forgotten", "this is the point where the solver stops; the rule makes a step of its own.", lambda w: 1 + w),
+            (
+                "fixed-point",
+                "this is the derivative of the fixed point, and the solver never came there.",
+                lambda w: 1 / (1 - w),
+            ),
+            (
+                "step-forgotten",
+                "this is the point where the solver stops; the rule makes a step of its own.",
+                lambda w: 1 + w,
+            ),
         ),
         _number(
             "output_upg",
             "the same with UPG's two undamped steps",
             lambda w: 1 + w + w**2 + w**3,
             ("one-step", "UPG makes two steps of its own after the solver's two.", lambda w: 1 + w + w**2),
-            ("fixed-point", "this is the derivative of the fixed point, and the solver never came there.", lambda w: 1 / (1 - w)),
+            (
+                "fixed-point",
+                "this is the derivative of the fixed point, and the solver never came there.",
+                lambda w: 1 / (1 - w),
+            ),
         ),
         _number(
             "jfb",
@@ -164,14 +214,22 @@ EARLY = Exercise(
             "what UPG says",
             lambda w: 1 + w,
             ("one-step", "two steps are recorded.", lambda w: 1.0),
-            ("all-that-was-computed", "UPG forgets the solver's steps and records its own.", lambda w: 1 + w + w**2 + w**3),
+            (
+                "all-that-was-computed",
+                "UPG forgets the solver's steps and records its own.",
+                lambda w: 1 + w + w**2 + w**3,
+            ),
         ),
         _number(
             "exact",
             "what the exact rule says",
             lambda w: 1 / (1 - w),
             ("sign", "w is above 1, so 1 − w has another sign.", lambda w: 1 / (w - 1)),
-            ("all-that-was-computed", "the exact rule knows nothing of how far the solver came: it solves for the fixed point.", lambda w: 1 + w + w**2),
+            (
+                "all-that-was-computed",
+                "the exact rule knows nothing of how far the solver came: it solves for the fixed point.",
+                lambda w: 1 + w + w**2,
+            ),
         ),
         Part(
             "right_sign",
@@ -179,7 +237,11 @@ EARLY = Exercise(
             "the rules with the right sign",
             truth=lambda g: ["JFB", "UPG"],
             mistakes=(
-                Mistake("exact-is-right", "`right_sign`: exact for what? Compare its sign with that of the output's derivative.", made=lambda a, g: "exact" in a["right_sign"]),
+                Mistake(
+                    "exact-is-right",
+                    "`right_sign`: exact for what? Compare its sign with that of the output's derivative.",
+                    made=lambda a, g: "exact" in a["right_sign"],
+                ),
             ),
         ),
     ),
@@ -219,11 +281,19 @@ UNTIL = Exercise(
             truth=lambda g: _with_tolerance(0.1),
             observe=lambda f, g: of_rule(f),
             mistakes=(
-                Mistake("jfb", "Backwards this is JFB: the hook is not called, or its result is not returned.", answer=lambda g: _both_graphs),
-                Mistake("to-the-end", "This walks until nothing is left; a tenth of g is where it should stop.", answer=lambda g: _with_tolerance(1e-12)),
+                Mistake(
+                    "jfb",
+                    "Backwards this is JFB: the hook is not called, or its result is not returned.",
+                    answer=lambda g: _both_graphs,
+                ),
+                Mistake(
+                    "to-the-end",
+                    "This walks until nothing is left; a tenth of g is where it should stop.",
+                    answer=lambda g: _with_tolerance(1e-12),
+                ),
                 Mistake("a-hundredth", "It walks on until a hundredth of g.", answer=lambda g: _with_tolerance(0.01)),
             ),
-            otherwise="The gradient is not that of `ImplicitDifferentiation(\"neumann\", tol=0.1)`. Is the last arrow, the short one, added or not?",
+            otherwise='The gradient is not that of `ImplicitDifferentiation("neumann", tol=0.1)`. Is the last arrow, the short one, added or not?',
         ),
     ),
     shows="The adaptive phantom gradient is the exact rule by a Neumann series, stopped early.",
@@ -256,7 +326,11 @@ BEYOND = Exercise(
             truth=lambda g: 1 / (1 - g["mu"]),
             mistakes=(
                 Mistake("sign", "`adjoint`: 1 − μ is negative here.", answer=lambda g: 1 / (g["mu"] - 1)),
-                Mistake("series", "`adjoint`: the series 1 + μ + μ² + … diverges. Solve the equation instead.", made=lambda a, g: math.isinf(a["adjoint"]) or a["adjoint"] > 100),
+                Mistake(
+                    "series",
+                    "`adjoint`: the series 1 + μ + μ² + … diverges. Solve the equation instead.",
+                    made=lambda a, g: math.isinf(a["adjoint"]) or a["adjoint"] > 100,
+                ),
             ),
         ),
         Part(
@@ -266,9 +340,19 @@ BEYOND = Exercise(
             truth=lambda g: lambda k, damping: _npg(g["mu"], k, damping),
             observe=_factors,
             mistakes=(
-                Mistake("lambda-forgotten", "`npg`: the λ before the sum is missing.", answer=lambda g: lambda k, x: _npg(g["mu"], k, x) / x),
-                Mistake("undamped", "`npg` does not use the damping.", answer=lambda g: lambda k, x: _npg(g["mu"], k, 1.0)),
-                Mistake("the-limit", "`npg`: this is what the series would reach if it converged.", answer=lambda g: lambda k, x: 1 / (1 - g["mu"])),
+                Mistake(
+                    "lambda-forgotten",
+                    "`npg`: the λ before the sum is missing.",
+                    answer=lambda g: lambda k, x: _npg(g["mu"], k, x) / x,
+                ),
+                Mistake(
+                    "undamped", "`npg` does not use the damping.", answer=lambda g: lambda k, x: _npg(g["mu"], k, 1.0)
+                ),
+                Mistake(
+                    "the-limit",
+                    "`npg`: this is what the series would reach if it converged.",
+                    answer=lambda g: lambda k, x: 1 / (1 - g["mu"]),
+                ),
             ),
         ),
         Part(
@@ -277,8 +361,14 @@ BEYOND = Exercise(
             "which of JFB and NPG descends",
             truth=lambda g: "neither",
             mistakes=(
-                Mistake("enough-terms", "`descends`: with more terms NPG grows. Compare its sign with the adjoint's.", answer=lambda g: "NPG"),
-                Mistake("one-step-is-safe", "`descends`: JFB hands back g. What is the sign of w?", answer=lambda g: "JFB"),
+                Mistake(
+                    "enough-terms",
+                    "`descends`: with more terms NPG grows. Compare its sign with the adjoint's.",
+                    answer=lambda g: "NPG",
+                ),
+                Mistake(
+                    "one-step-is-safe", "`descends`: JFB hands back g. What is the sign of w?", answer=lambda g: "JFB"
+                ),
                 Mistake("sign-not-compared", "`descends`: compare their sign with that of w.", answer=lambda g: "both"),
             ),
         ),

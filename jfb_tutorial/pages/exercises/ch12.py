@@ -59,8 +59,16 @@ ONE = Exercise(
             "the number K",
             truth=_K,
             mistakes=(
-                Mistake("weights-left-out", "`K` has no G in it: the weights decide how much of each coordinate is seen.", answer=_without_G),
-                Mistake("inverse-left-out", "`K` is BGBᵀ, what JFB would need: one of the two B is Z = B(I − J)⁻¹.", answer=_without_inverse),
+                Mistake(
+                    "weights-left-out",
+                    "`K` has no G in it: the weights decide how much of each coordinate is seen.",
+                    answer=_without_G,
+                ),
+                Mistake(
+                    "inverse-left-out",
+                    "`K` is BGBᵀ, what JFB would need: one of the two B is Z = B(I − J)⁻¹.",
+                    answer=_without_inverse,
+                ),
             ),
         ),
         Part(
@@ -69,7 +77,11 @@ ONE = Exercise(
             "for which losses of this output JFB climbs",
             truth=lambda g: "for every loss" if _K(g) < 0 else "for no loss",
             mistakes=(
-                Mistake("sign-of-a", "`climbs`: with one output a is a number; does its sign survive in aKa?", answer=lambda g: "for some losses"),
+                Mistake(
+                    "sign-of-a",
+                    "`climbs`: with one output a is a number; does its sign survive in aKa?",
+                    answer=lambda g: "for some losses",
+                ),
                 Mistake(
                     "sign-of-K",
                     "`climbs`: ⟨gradient, p⟩ is −aKa. What does the sign of K make of it?",
@@ -137,8 +149,16 @@ TERMS = Exercise(
                     "`K`: you have put Jᵏ in the place of J. With k terms w − wJᵏ is *sent*; the adjoint itself stays as it is.",
                     answer=lambda g: _power_for_J,
                 ),
-                Mistake("one-term-more", "`K` is for one term more: one term is JFB, and leaves J itself.", answer=lambda g: lambda draws, k: _with_terms(draws, k + 1)),
-                Mistake("transposed", "`K` is transposed. (That does no harm to what it certifies.)", answer=lambda g: lambda draws, k: _with_terms(draws, k).mT),
+                Mistake(
+                    "one-term-more",
+                    "`K` is for one term more: one term is JFB, and leaves J itself.",
+                    answer=lambda g: lambda draws, k: _with_terms(draws, k + 1),
+                ),
+                Mistake(
+                    "transposed",
+                    "`K` is transposed. (That does no harm to what it certifies.)",
+                    answer=lambda g: lambda draws, k: _with_terms(draws, k).mT,
+                ),
             ),
         ),
         Part(
@@ -152,7 +172,11 @@ TERMS = Exercise(
                     "`certified` counts matrices whose *eigenvalues* are positive. aKaᵀ > 0 asks for the symmetric part.",
                     answer=lambda g: _certified(False),
                 ),
-                Mistake("those-that-are-not", "`certified` counts those that are not.", answer=lambda g: [300 - x for x in _certified()]),
+                Mistake(
+                    "those-that-are-not",
+                    "`certified` counts those that are not.",
+                    answer=lambda g: [300 - x for x in _certified()],
+                ),
             ),
             otherwise="`certified`: in float64 (`torch.set_default_dtype(torch.float64)`), where the smallest eigenvalue of the symmetric part is above 0.",
         ),
@@ -183,11 +207,23 @@ RULERS = Exercise(
             "omega",
             Function("s", "ω_G, a float", rel=2e-3),
             "ω_G of the shear for G = diag(1, s²)",
-            truth=lambda g: lambda s: abscissa(torch.tensor([[g["a"], g["c"]], [0.0, g["a"]]]), torch.tensor([1.0, s**2]).diag()).item(),
+            truth=lambda g: (
+                lambda s: abscissa(
+                    torch.tensor([[g["a"], g["c"]], [0.0, g["a"]]]), torch.tensor([1.0, s**2]).diag()
+                ).item()
+            ),
             observe=_omegas,
             mistakes=(
-                Mistake("entry-not-shared", "`omega`: the symmetric part shares the entry outside the diagonal between two places.", answer=lambda g: lambda s: g["a"] + g["c"] * s),
-                Mistake("s-squared", "`omega`: in the ruler the entry is multiplied by s; the s² of G is the square of its unit.", answer=lambda g: lambda s: g["a"] + g["c"] * s**2 / 2),
+                Mistake(
+                    "entry-not-shared",
+                    "`omega`: the symmetric part shares the entry outside the diagonal between two places.",
+                    answer=lambda g: lambda s: g["a"] + g["c"] * s,
+                ),
+                Mistake(
+                    "s-squared",
+                    "`omega`: in the ruler the entry is multiplied by s; the s² of G is the square of its unit.",
+                    answer=lambda g: lambda s: g["a"] + g["c"] * s**2 / 2,
+                ),
             ),
         ),
         Part(
@@ -196,8 +232,16 @@ RULERS = Exercise(
             "the s below which JFB descends for every loss",
             truth=lambda g: 2 * (1 - g["a"]) / g["c"],
             mistakes=(
-                Mistake("contraction-for-descent", "`descends` is where the shear ceases to be a contraction. Less is asked for.", answer=lambda g: (1 - g["a"] ** 2) / g["c"]),
-                Mistake("entry-not-shared", "`descends`: the symmetric part has half of the entry in each of two places.", answer=lambda g: (1 - g["a"]) / g["c"]),
+                Mistake(
+                    "contraction-for-descent",
+                    "`descends` is where the shear ceases to be a contraction. Less is asked for.",
+                    answer=lambda g: (1 - g["a"] ** 2) / g["c"],
+                ),
+                Mistake(
+                    "entry-not-shared",
+                    "`descends`: the symmetric part has half of the entry in each of two places.",
+                    answer=lambda g: (1 - g["a"]) / g["c"],
+                ),
             ),
         ),
         Part(
@@ -206,8 +250,14 @@ RULERS = Exercise(
             "the s below which the shear contracts in that ruler",
             truth=lambda g: (1 - g["a"] ** 2) / g["c"],
             mistakes=(
-                Mistake("descent-for-contraction", "`contracts` is where JFB ceases to descend for every loss. The norm is larger than ω_G.", answer=lambda g: 2 * (1 - g["a"]) / g["c"]),
-                Mistake("row-sum", "`contracts`: the norm is not the sum of a row.", answer=lambda g: (1 - g["a"]) / g["c"]),
+                Mistake(
+                    "descent-for-contraction",
+                    "`contracts` is where JFB ceases to descend for every loss. The norm is larger than ω_G.",
+                    answer=lambda g: 2 * (1 - g["a"]) / g["c"],
+                ),
+                Mistake(
+                    "row-sum", "`contracts`: the norm is not the sum of a row.", answer=lambda g: (1 - g["a"]) / g["c"]
+                ),
             ),
         ),
         Part(
@@ -215,7 +265,13 @@ RULERS = Exercise(
             Words(("a contraction", "descent")),
             "which asks for more",
             truth=lambda g: "a contraction",
-            mistakes=(Mistake("limits-misread", "`more`: the condition that ends earlier asks for more.", answer=lambda g: "descent"),),
+            mistakes=(
+                Mistake(
+                    "limits-misread",
+                    "`more`: the condition that ends earlier asks for more.",
+                    answer=lambda g: "descent",
+                ),
+            ),
         ),
     ),
     shows="A contraction forbids stretching in any direction, descent only along the direction itself.",
@@ -252,17 +308,25 @@ def _rank(B: Tensor) -> int:
 HEAD = Exercise(
     "ex-12-head",
     parts=(
-        Part("certified", Array((2, 6)), "a head that is certified, for draw(1, generator=torch.Generator().manual_seed(3)) in float64"),
+        Part(
+            "certified",
+            Array((2, 6)),
+            "a head that is certified, for draw(1, generator=torch.Generator().manual_seed(3)) in float64",
+        ),
         Part("spoilt", Array((2, 6)), "one that is not"),
         Part("factor", Number(), "the largest factor for J that repairs the second, to two digits"),
     ),
     properties=(
         Property(
             ("certified",),
-            lambda a, g: _rank(a["certified"]) == 2 and _least(a["certified"]) > 0,
+            lambda a, g: _rank(a["certified"]) == 2 and _least(a["certified"]) > 1e-9,
             "`certified`: the smallest eigenvalue of K's symmetric part is not positive.",
             mistakes=(
-                Mistake("one-direction-twice", "`certified`: its two rows are one direction, so that K has a 0 among its eigenvalues.", made=lambda a, g: _rank(a["certified"]) < 2),
+                Mistake(
+                    "one-direction-twice",
+                    "`certified`: its two rows are one direction, so that K has a 0 among its eigenvalues.",
+                    made=lambda a, g: _rank(a["certified"]) < 2,
+                ),
                 Mistake(
                     "smallest-eigenvectors",
                     "`certified` sends the directions in which the rate of descent is *least*. Take the other end of the spectrum.",
@@ -272,24 +336,36 @@ HEAD = Exercise(
         ),
         Property(
             ("spoilt",),
-            lambda a, g: _least(a["spoilt"]) < 0,
+            lambda a, g: _least(a["spoilt"]) < -1e-9,
             "`spoilt` is certified: no loss of these two outputs climbs.",
             mistakes=(
                 Mistake(
                     "no-bad-direction",
                     "`spoilt` is certified: neither row has enough of the direction in which the rate is negative.",
-                    made=lambda a, g: _least(a["spoilt"]) > 0,
+                    made=lambda a, g: _least(a["spoilt"]) > 1e-9,
                 ),
-                Mistake("nothing-sent", "`spoilt` sends too little to climb: its K has a 0.", made=lambda a, g: _rank(a["spoilt"]) < 2),
+                Mistake(
+                    "nothing-sent",
+                    "`spoilt` sends too little to climb: its K has a 0.",
+                    made=lambda a, g: _rank(a["spoilt"]) < 2,
+                ),
             ),
         ),
         Property(
             ("spoilt", "factor"),
-            lambda a, g: 0 <= a["factor"] < 1 and _least(a["spoilt"], a["factor"]) > 0 > _least(a["spoilt"], a["factor"] + 0.02),
+            lambda a, g: (
+                0 <= a["factor"] < 1 and _least(a["spoilt"], a["factor"]) > 0 > _least(a["spoilt"], a["factor"] + 0.02)
+            ),
             "`factor` does not repair the second head.",
             mistakes=(
-                Mistake("not-below-one", "`factor` has to lie between 0 and 1.", made=lambda a, g: not 0 <= a["factor"] < 1),
-                Mistake("too-large", "`factor` is too large: with it some loss still climbs.", made=lambda a, g: _least(a["spoilt"], a["factor"]) <= 0),
+                Mistake(
+                    "not-below-one", "`factor` has to lie between 0 and 1.", made=lambda a, g: not 0 <= a["factor"] < 1
+                ),
+                Mistake(
+                    "too-large",
+                    "`factor` is too large: with it some loss still climbs.",
+                    made=lambda a, g: _least(a["spoilt"], a["factor"]) <= 0,
+                ),
                 Mistake(
                     "smaller-than-needed",
                     "`factor` repairs it, and a larger one would too: come nearer to the limit, to two digits.",

@@ -28,8 +28,6 @@ def _weights(given: Given, layers: int) -> float:
     return layers * sum(w.numel() for w in parity.network(0).R.parameters()) / 1e6
 
 
-
-
 REACH = Exercise(
     "ex-13-reach",
     parts=(
@@ -39,9 +37,21 @@ REACH = Exercise(
             "the steps after which the last bit can be right for a reason, at the least",
             truth=_least,
             mistakes=(
-                Mistake("one-position-a-step", "`least`: a step hears of more than its neighbour.", answer=lambda g: g["bits"] - 1),
-                Mistake("rounded-down", "`least` is rounded down: a part of a step is a step.", answer=lambda g: (g["bits"] - 1) // g["reach"]),
-                Mistake("both-sides", "`least`: the news of the first bit comes from one side only.", answer=lambda g: math.ceil((g["bits"] - 1) / (2 * g["reach"]))),
+                Mistake(
+                    "one-position-a-step",
+                    "`least`: a step hears of more than its neighbour.",
+                    answer=lambda g: g["bits"] - 1,
+                ),
+                Mistake(
+                    "rounded-down",
+                    "`least` is rounded down: a part of a step is a step.",
+                    answer=lambda g: (g["bits"] - 1) // g["reach"],
+                ),
+                Mistake(
+                    "both-sides",
+                    "`least`: the news of the first bit comes from one side only.",
+                    answer=lambda g: math.ceil((g["bits"] - 1) / (2 * g["reach"])),
+                ),
             ),
         ),
         Part(
@@ -50,8 +60,16 @@ REACH = Exercise(
             "how many different layers an explicit network needs",
             truth=_least,
             mistakes=(
-                Mistake("one-a-bit", "`layers`: one for each bit is more than needed; what can one layer reach?", answer=lambda g: g["bits"]),
-                Mistake("one-position-a-layer", "`layers`: a layer hears of more than its neighbour.", answer=lambda g: g["bits"] - 1),
+                Mistake(
+                    "one-a-bit",
+                    "`layers`: one for each bit is more than needed; what can one layer reach?",
+                    answer=lambda g: g["bits"],
+                ),
+                Mistake(
+                    "one-position-a-layer",
+                    "`layers`: a layer hears of more than its neighbour.",
+                    answer=lambda g: g["bits"] - 1,
+                ),
             ),
         ),
         Part(
@@ -60,9 +78,17 @@ REACH = Exercise(
             "its weights, in millions, if a layer has as many as R",
             truth=lambda g: _weights(g, _least(g)),
             mistakes=(
-                Mistake("one-layer", "`weights` are those of one layer: the layers of an explicit network are different ones.", answer=lambda g: _weights(g, 1)),
-                Mistake("one-position-a-layer", "`weights`: too many layers.", answer=lambda g: _weights(g, g["bits"] - 1)),
-                Mistake("not-in-millions", "`weights`: in millions, please.", answer=lambda g: 1e6 * _weights(g, _least(g))),
+                Mistake(
+                    "one-layer",
+                    "`weights` are those of one layer: the layers of an explicit network are different ones.",
+                    answer=lambda g: _weights(g, 1),
+                ),
+                Mistake(
+                    "one-position-a-layer", "`weights`: too many layers.", answer=lambda g: _weights(g, g["bits"] - 1)
+                ),
+                Mistake(
+                    "not-in-millions", "`weights`: in millions, please.", answer=lambda g: 1e6 * _weights(g, _least(g))
+                ),
             ),
         ),
     ),
@@ -139,10 +165,24 @@ WARM = Exercise(
             truth=lambda g: _again(),
             observe=_warm,
             mistakes=(
-                Mistake("exchanged", "The two numbers are exchanged: from zero first.", answer=lambda g: _again(use="wc")),
-                Mistake("cold-twice", "Both start from zero: hand the old equilibrium to `network.solve` as its second argument.", answer=lambda g: _again(use="cc")),
-                Mistake("place-from-zero", "It flips the bit after that place: places count from 1, positions in a tensor from 0.", answer=lambda g: _again(shift=1)),
-                Mistake("nothing-flipped", "No bit is flipped: the old equilibrium solves the same string.", answer=lambda g: _again(flip=False)),
+                Mistake(
+                    "exchanged", "The two numbers are exchanged: from zero first.", answer=lambda g: _again(use="wc")
+                ),
+                Mistake(
+                    "cold-twice",
+                    "Both start from zero: hand the old equilibrium to `network.solve` as its second argument.",
+                    answer=lambda g: _again(use="cc"),
+                ),
+                Mistake(
+                    "place-from-zero",
+                    "It flips the bit after that place: places count from 1, positions in a tensor from 0.",
+                    answer=lambda g: _again(shift=1),
+                ),
+                Mistake(
+                    "nothing-flipped",
+                    "No bit is flipped: the old equilibrium solves the same string.",
+                    answer=lambda g: _again(flip=False),
+                ),
             ),
             otherwise="The steps are not those of `network.solve(flipped)` and `network.solve(flipped, old)`, old the equilibrium of d.",
         ),
@@ -152,8 +192,16 @@ WARM = Exercise(
             "where a flipped bit makes a warm start short, on the trained network",
             truth=lambda g: "near the end",
             mistakes=(
-                Mistake("news-goes-right", "`shorter`: which bits of the answer depend on the flipped one, those before it or those after it?", answer=lambda g: "near the beginning"),
-                Mistake("warm-is-always-short", "`shorter`: try place 16 of 128. The correction has to cross all that lies to the right.", answer=lambda g: "anywhere"),
+                Mistake(
+                    "news-goes-right",
+                    "`shorter`: which bits of the answer depend on the flipped one, those before it or those after it?",
+                    answer=lambda g: "near the beginning",
+                ),
+                Mistake(
+                    "warm-is-always-short",
+                    "`shorter`: try place 16 of 128. The correction has to cross all that lies to the right.",
+                    answer=lambda g: "anywhere",
+                ),
             ),
         ),
     ),
@@ -173,7 +221,7 @@ class _Line:
 
     def __init__(self) -> None:
         self.rate = torch.linspace(0.1, 0.97, 40) ** torch.tensor([4.0, 2.0])[:, None, None]
-        self.rest = torch.randn(2, 4, 40) + 2
+        self.rest = torch.randn(2, 4, 40, generator=torch.Generator().manual_seed(0)) + 2
 
     def __call__(self, u: Tensor) -> Tensor:
         return self.rest + self.rate * (u - self.rest)
@@ -230,15 +278,27 @@ def _first(answer: Answer, given: Given) -> bool:
 EARLY = Exercise(
     "ex-13-early",
     parts=(
-        Part("solve", Function("T, u0, tol", "the latent, of the shape of u0"), "iterate until every position rests; u0 is (strings, channels, bits)"),
+        Part(
+            "solve",
+            Function("T, u0, tol", "the latent, of the shape of u0"),
+            "iterate until every position rests; u0 is (strings, channels, bits)",
+        ),
         Part(
             "wrong",
             Words(("to the left", "to the right", "anywhere")),
             "which bits are wrong when one stops too early",
             truth=lambda g: "to the right",
             mistakes=(
-                Mistake("news-goes-right", "`wrong`: an answer depends on the bits before it, so the first are right first.", answer=lambda g: "to the left"),
-                Mistake("no-order", "`wrong`: look at the picture of what S reads at each step; there is an order.", answer=lambda g: "anywhere"),
+                Mistake(
+                    "news-goes-right",
+                    "`wrong`: an answer depends on the bits before it, so the first are right first.",
+                    answer=lambda g: "to the left",
+                ),
+                Mistake(
+                    "no-order",
+                    "`wrong`: look at the picture of what S reads at each step; there is an order.",
+                    answer=lambda g: "anywhere",
+                ),
             ),
         ),
     ),
@@ -253,8 +313,14 @@ EARLY = Exercise(
                     "Some positions still move: the 2-norm of the whole string hides a few among many that rest.",
                     made=_as(_whole),
                 ),
-                Mistake("mean-for-largest", "Some positions still move: you have taken the mean over positions. The largest must be small.", made=_as(_mean)),
-                Mistake("one-step", "It does not iterate: after one step nothing rests yet.", made=_as(lambda u, new: 0.0)),
+                Mistake(
+                    "mean-for-largest",
+                    "Some positions still move: you have taken the mean over positions. The largest must be small.",
+                    made=_as(_mean),
+                ),
+                Mistake(
+                    "one-step", "It does not iterate: after one step nothing rests yet.", made=_as(lambda u, new: 0.0)
+                ),
             ),
         ),
         Property(
@@ -286,7 +352,13 @@ def _ends(answer: Answer) -> tuple[Tensor, Tensor]:
 
 DEAF = Exercise(
     "ex-13-deaf",
-    parts=(Part("T", Function("u", "T(u), elementwise, of the shape of u"), "a map of one number, the same for all inputs, whose iteration ends in different places"),),
+    parts=(
+        Part(
+            "T",
+            Function("u", "T(u), elementwise, of the shape of u"),
+            "a map of one number, the same for all inputs, whose iteration ends in different places",
+        ),
+    ),
     properties=(
         Property(
             ("T",),

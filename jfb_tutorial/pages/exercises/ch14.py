@@ -46,7 +46,9 @@ def _unnoticed() -> frozenset[str]:
 
         with torch.no_grad():
             return frozenset(
-                name for name, change in _CHANGES.items() if torch.allclose(answer(change(d)), change(answer(d)), atol=1e-9)
+                name
+                for name, change in _CHANGES.items()
+                if torch.allclose(answer(change(d)), change(answer(d)), atol=1e-9)
             )
 
 
@@ -57,10 +59,22 @@ ALIKE = Exercise(
             "answer",
             Words(("the same", "the same with 3 and 5 exchanged", "another, depending on the weights")),
             "what the network answers",
-            truth=lambda g: "the same with 3 and 5 exchanged" if "two digits" in _unnoticed() else "another, depending on the weights",
+            truth=lambda g: (
+                "the same with 3 and 5 exchanged"
+                if "two digits" in _unnoticed()
+                else "another, depending on the weights"
+            ),
             mistakes=(
-                Mistake("blind-to-the-change", "`answer`: it cannot be the same, since the givens have to stay.", answer=lambda g: "the same"),
-                Mistake("asks-the-weights", "`answer`: is there a weight that belongs to one digit alone?", answer=lambda g: "another, depending on the weights"),
+                Mistake(
+                    "blind-to-the-change",
+                    "`answer`: it cannot be the same, since the givens have to stay.",
+                    answer=lambda g: "the same",
+                ),
+                Mistake(
+                    "asks-the-weights",
+                    "`answer`: is there a weight that belongs to one digit alone?",
+                    answer=lambda g: "another, depending on the weights",
+                ),
             ),
         ),
         Part(
@@ -79,7 +93,11 @@ ALIKE = Exercise(
                     "`unnoticed`: two rows of different bands carry their cells into other boxes.",
                     made=lambda a, g: "two rows of different bands" in a["unnoticed"],
                 ),
-                Mistake("some-left-out", "`unnoticed`: all that you name is right, and there are more.", made=lambda a, g: a["unnoticed"] < _unnoticed()),
+                Mistake(
+                    "some-left-out",
+                    "`unnoticed`: all that you name is right, and there are more.",
+                    made=lambda a, g: a["unnoticed"] < _unnoticed(),
+                ),
             ),
         ),
     ),
@@ -107,8 +125,16 @@ PIECES = Exercise(
             "edges in use",
             truth=lambda g: 2 * (_side(g) - 1),
             mistakes=(
-                Mistake("cells-for-edges", "`edges` are the cells of the path; between two cells there is one edge.", answer=lambda g: 2 * _side(g) - 1),
-                Mistake("side-for-steps", "`edges`: from the first of n rows to the last there are fewer than n steps.", answer=lambda g: 2 * _side(g)),
+                Mistake(
+                    "cells-for-edges",
+                    "`edges` are the cells of the path; between two cells there is one edge.",
+                    answer=lambda g: 2 * _side(g) - 1,
+                ),
+                Mistake(
+                    "side-for-steps",
+                    "`edges`: from the first of n rows to the last there are fewer than n steps.",
+                    answer=lambda g: 2 * _side(g),
+                ),
             ),
         ),
         Part(
@@ -117,8 +143,14 @@ PIECES = Exercise(
             "pieces into which they join the cells",
             truth=lambda g: _side(g) ** 2 - 2 * (_side(g) - 1),
             mistakes=(
-                Mistake("path-forgotten", "`pieces`: the path itself is one too.", answer=lambda g: _side(g) ** 2 - 2 * _side(g) + 1),
-                Mistake("cells-left-out", "`pieces`: a cell that no edge touches is a piece by itself.", answer=lambda g: 1),
+                Mistake(
+                    "path-forgotten",
+                    "`pieces`: the path itself is one too.",
+                    answer=lambda g: _side(g) ** 2 - 2 * _side(g) + 1,
+                ),
+                Mistake(
+                    "cells-left-out", "`pieces`: a cell that no edge touches is a piece by itself.", answer=lambda g: 1
+                ),
             ),
         ),
         Part(
@@ -127,8 +159,16 @@ PIECES = Exercise(
             "how often 1 is an eigenvalue of J",
             truth=lambda g: (_side(g) - 1) ** 2,
             mistakes=(
-                Mistake("as-many-as-pieces", "`times`: one less than the pieces: if all were joined, it would not occur.", answer=lambda g: _side(g) ** 2 - 2 * (_side(g) - 1)),
-                Mistake("as-many-as-edges", "`times` are the edges in use; count pieces.", answer=lambda g: 2 * (_side(g) - 1)),
+                Mistake(
+                    "as-many-as-pieces",
+                    "`times`: one less than the pieces: if all were joined, it would not occur.",
+                    answer=lambda g: _side(g) ** 2 - 2 * (_side(g) - 1),
+                ),
+                Mistake(
+                    "as-many-as-edges",
+                    "`times` are the edges in use; count pieces.",
+                    answer=lambda g: 2 * (_side(g) - 1),
+                ),
             ),
         ),
         Part(
@@ -137,7 +177,11 @@ PIECES = Exercise(
             "the exact gradient",
             truth=lambda g: 0.0,
             mistakes=(
-                Mistake("jfb", "`gradient`: a path can only change by a circulation on edges in use. Is there one?", made=lambda a, g: a["gradient"] != 0),
+                Mistake(
+                    "jfb",
+                    "`gradient`: a path can only change by a circulation on edges in use. Is there one?",
+                    made=lambda a, g: a["gradient"] != 0,
+                ),
             ),
         ),
     ),
@@ -167,9 +211,21 @@ CAMERA = Exercise(
             truth=lambda g: _exchanged(),
             observe=lambda f, g: _physics(f),
             mistakes=(
-                Mistake("Q-alone", "R still has the old camera: its gradient step AᵀA belongs to another picture.", answer=lambda g: _exchanged(R=False)),
-                Mistake("R-alone", "Q still has the old camera: it brings the data in with another A.", answer=lambda g: _exchanged(Q=False)),
-                Mistake("A-for-its-square", "R holds H, the product AᵀA, and not A itself.", answer=lambda g: _exchanged(square=False)),
+                Mistake(
+                    "Q-alone",
+                    "R still has the old camera: its gradient step AᵀA belongs to another picture.",
+                    answer=lambda g: _exchanged(R=False),
+                ),
+                Mistake(
+                    "R-alone",
+                    "Q still has the old camera: it brings the data in with another A.",
+                    answer=lambda g: _exchanged(Q=False),
+                ),
+                Mistake(
+                    "A-for-its-square",
+                    "R holds H, the product AᵀA, and not A itself.",
+                    answer=lambda g: _exchanged(square=False),
+                ),
             ),
         ),
         Part(
@@ -195,7 +251,9 @@ CAMERA = Exercise(
 )
 
 
-def _exchanged(*, Q: bool = True, R: bool = True, square: bool = True) -> Callable[[ImplicitNetwork, Tensor], ImplicitNetwork]:
+def _exchanged(
+    *, Q: bool = True, R: bool = True, square: bool = True
+) -> Callable[[ImplicitNetwork, Tensor], ImplicitNetwork]:
     def f(network: ImplicitNetwork, A: Tensor) -> ImplicitNetwork:
         if Q:
             network.Q.A = A  # type: ignore[assignment, union-attr]
@@ -261,7 +319,9 @@ def _steps(f: Student, given: Given) -> list[float]:
     try:
         cold, warm = (float(x) for x in pair)
     except (TypeError, ValueError):
-        raise Stopped(f"`{f.name}` has to return two numbers of steps, from zero and from the old equilibrium.") from None
+        raise Stopped(
+            f"`{f.name}` has to return two numbers of steps, from zero and from the old equilibrium."
+        ) from None
     if not seen:
         raise Stopped(f"`{f.name}` has not called `network.solve`.")
     # the numbers of steps do not tell where the digit went
@@ -279,10 +339,24 @@ WARM = Exercise(
             truth=lambda g: _more(),
             observe=_steps,
             mistakes=(
-                Mistake("exchanged", "The two numbers are exchanged: from zero first.", answer=lambda g: _more(use="wc")),
-                Mistake("cold-twice", "Both start from zero: hand the old equilibrium to `network.solve` as its second argument.", answer=lambda g: _more(use="cc")),
-                Mistake("nothing-given", "No digit is added: the network solves the old puzzle again.", answer=lambda g: _more(add=False)),
-                Mistake("the-last-cell", "The digit goes into another cell than the first open one, row by row.", answer=lambda g: _more(last=True)),
+                Mistake(
+                    "exchanged", "The two numbers are exchanged: from zero first.", answer=lambda g: _more(use="wc")
+                ),
+                Mistake(
+                    "cold-twice",
+                    "Both start from zero: hand the old equilibrium to `network.solve` as its second argument.",
+                    answer=lambda g: _more(use="cc"),
+                ),
+                Mistake(
+                    "nothing-given",
+                    "No digit is added: the network solves the old puzzle again.",
+                    answer=lambda g: _more(add=False),
+                ),
+                Mistake(
+                    "the-last-cell",
+                    "The digit goes into another cell than the first open one, row by row.",
+                    answer=lambda g: _more(last=True),
+                ),
             ),
             otherwise="The steps are not those of `network.solve(d)` and `network.solve(d, old)` with one more digit; the network reads `sudoku.one_hot(…).double()`.",
         ),
@@ -292,8 +366,16 @@ WARM = Exercise(
             "when a warm start is safe",
             truth=lambda g: "for a contraction",
             mistakes=(
-                Mistake("ends-where-it-began", "`safe`: try the puzzle that the network had got wrong. Where does it end from its old state?", answer=lambda g: "always"),
-                Mistake("too-careful", "`safe`: if there is only one place to rest, the start does not matter.", answer=lambda g: "never"),
+                Mistake(
+                    "ends-where-it-began",
+                    "`safe`: try the puzzle that the network had got wrong. Where does it end from its old state?",
+                    answer=lambda g: "always",
+                ),
+                Mistake(
+                    "too-careful",
+                    "`safe`: if there is only one place to rest, the start does not matter.",
+                    answer=lambda g: "never",
+                ),
             ),
         ),
     ),
@@ -317,7 +399,13 @@ def _boards() -> list[tuple[Tensor, Tensor]]:
     swapped[0, 3], swapped[0, 4] = solved[0, 4], solved[0, 3]
     latin = torch.stack([(torch.arange(6) + shift) % 6 + 1 for shift in range(6)])
     renamed = solved % 6 + 1  # a solution, and not of these givens
-    return [(given, solved), (given, swapped), (torch.zeros_like(solved), latin), (given, renamed), (torch.zeros_like(solved), renamed)]
+    return [
+        (given, solved),
+        (given, swapped),
+        (torch.zeros_like(solved), latin),
+        (given, renamed),
+        (torch.zeros_like(solved), renamed),
+    ]
 
 
 def _valid(answer: Tensor, units: list[list[int]]) -> bool:
@@ -333,7 +421,11 @@ def _judged(f: Student, given: Given) -> list[float]:
     found = []
     for board in _boards():
         value = f(*(grid.clone() for grid in board))
-        if not isinstance(value, bool) and not (isinstance(value, Tensor) and value.numel() == 1) and type(value).__name__ not in ("bool_", "bool"):
+        if (
+            not isinstance(value, bool)
+            and not (isinstance(value, Tensor) and value.numel() == 1)
+            and type(value).__name__ not in ("bool_", "bool")
+        ):
             raise Stopped(f"`{f.name}` has to return True or False.")
         found.append(float(bool(value)))
     return found
@@ -349,8 +441,16 @@ SOLVABLE = Exercise(
             truth=lambda g: _looks(sudoku.UNITS),
             observe=_judged,
             mistakes=(
-                Mistake("boxes-forgotten", "A board whose rows and columns are right and whose boxes are not has passed.", answer=lambda g: _looks(sudoku.UNITS[:12])),
-                Mistake("givens-ignored", "A board that breaks no rule has passed, and it does not keep the givens.", answer=lambda g: _looks(sudoku.UNITS, givens=False)),
+                Mistake(
+                    "boxes-forgotten",
+                    "A board whose rows and columns are right and whose boxes are not has passed.",
+                    answer=lambda g: _looks(sudoku.UNITS[:12]),
+                ),
+                Mistake(
+                    "givens-ignored",
+                    "A board that breaks no rule has passed, and it does not keep the givens.",
+                    answer=lambda g: _looks(sudoku.UNITS, givens=False),
+                ),
                 Mistake(
                     "columns-forgotten",
                     "A board with a digit twice in a column has passed.",
@@ -414,10 +514,28 @@ def _flow(answer: Answer, given: Given) -> bool:
     return torch.allclose(z @ N + x0, x, atol=1e-5)
 
 
-def _is_old(answer: Answer, given: Given) -> bool:
-    setting = _setting()
-    z = torch.randn_like(setting[0])
-    return torch.allclose(answer["step"].tensor(z.shape, z, *setting), _old(z, *setting))
+def _new(z: Tensor, c: Tensor, N: Tensor, x0: Tensor, alpha: float, epsilon: float) -> Tensor:
+    y = z @ N + x0
+    return z - y + torch.relu(2 * y - z - alpha * (c + epsilon * y))
+
+
+def _costs_at_z(z: Tensor, c: Tensor, N: Tensor, x0: Tensor, alpha: float, epsilon: float) -> Tensor:
+    y = z @ N + x0
+    return z - y + torch.relu(2 * y - z - alpha * (c + epsilon * z))
+
+
+def _not_reflected(z: Tensor, c: Tensor, N: Tensor, x0: Tensor, alpha: float, epsilon: float) -> Tensor:
+    y = z @ N + x0
+    return z - y + torch.relu(y - alpha * (c + epsilon * y))
+
+
+def _is(step: Callable[..., Tensor]) -> Callable[[Answer, Given], bool]:
+    def test(answer: Answer, given: Given) -> bool:
+        setting = _setting()
+        z = torch.randn_like(setting[0])
+        return torch.allclose(answer["step"].tensor(z.shape, z, *setting), step(z, *setting))
+
+    return test
 
 
 def _jacobians(f: Student, given: Given) -> Tensor:
@@ -434,7 +552,11 @@ def _J(D: Tensor, N: Tensor, alpha: float, epsilon: float) -> Tensor:
 ORDER = Exercise(
     "ex-14-order",
     parts=(
-        Part("step", Function("z, c, N, x0, alpha, epsilon", "the next z, (batch, edges)"), "the step with the projections exchanged: first the flows, then x ≥ 0"),
+        Part(
+            "step",
+            Function("z, c, N, x0, alpha, epsilon", "the next z, (batch, edges)"),
+            "the step with the projections exchanged: first the flows, then x ≥ 0",
+        ),
         Part(
             "jacobian",
             Function("D, N, alpha, epsilon", "J = ∂T/∂z, (edges, edges)"),
@@ -442,26 +564,48 @@ ORDER = Exercise(
             truth=lambda g: _J,
             observe=_jacobians,
             mistakes=(
-                Mistake("the-old-order", "`jacobian` is that of the old order: which projection acts first now?", answer=lambda g: lambda D, N, a, e: _J(D, N, a, e).T),
-                Mistake("epsilon-left-out", "`jacobian` forgets that the costs' part with ε depends on z too.", answer=lambda g: lambda D, N, a, e: _J(D, N, a, 0.0)),
-                Mistake("max-everywhere", "`jacobian`: where the max is flat nothing comes through it.", answer=lambda g: lambda D, N, a, e: _J(torch.eye(len(N)), N, a, e)),
+                Mistake(
+                    "the-old-order",
+                    "`jacobian` is that of the old order: which projection acts first now?",
+                    answer=lambda g: lambda D, N, a, e: _J(D, N, a, e).T,
+                ),
+                Mistake(
+                    "epsilon-left-out",
+                    "`jacobian` forgets that the costs' part with ε depends on z too.",
+                    answer=lambda g: lambda D, N, a, e: _J(D, N, a, 0.0),
+                ),
+                Mistake(
+                    "max-everywhere",
+                    "`jacobian`: where the max is flat nothing comes through it.",
+                    answer=lambda g: lambda D, N, a, e: _J(torch.eye(len(N)), N, a, e),
+                ),
             ),
         ),
     ),
     properties=(
         Property(
             ("step",),
-            _flow,
-            "At rest the flow zN + x₀ is not the solution of the old order.",
+            _is(_new),
+            "This is not the old step with its two projections exchanged.",
             mistakes=(
-                Mistake("the-old-order", "This is the old order: x ≥ 0 first. Project onto the flows first, y = zN + x₀.", made=_is_old),
+                Mistake(
+                    "the-old-order",
+                    "This is the old order: x ≥ 0 first. Project onto the flows first, y = zN + x₀.",
+                    made=_is(_old),
+                ),
+                Mistake(
+                    "not-reflected",
+                    "The second projection acts on a point that is *reflected* at the first: 2y − z, and not y.",
+                    made=_is(_not_reflected),
+                ),
                 Mistake(
                     "z-where-y-belongs",
-                    "The gradient step starts at z. Reflect at the projection: 2y − z − α(c + εy), with y and not z in the costs too.",
-                    made=lambda a, g: True,
+                    "The gradient of the costs is taken at z; it belongs to the projected point y.",
+                    made=_is(_costs_at_z),
                 ),
             ),
         ),
+        Property(("step",), _flow, "At rest the flow zN + x₀ is not the solution of the old order."),
     ),
     shows="The solution stays and the Jacobian is transposed, so that JFB sends the costs something else.",
     hints=(

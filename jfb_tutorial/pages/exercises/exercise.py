@@ -276,7 +276,9 @@ def _observed(part: Part, value: Any, given: Given) -> Any:
         raise
     except Exception as error:
         # what came back could not be used, such as a gradient of something without a graph
-        raise Stopped(f"What `{part.name}` gives could not be used: {type(error).__name__}: {str(error).splitlines()[0][:160]}") from error
+        raise Stopped(
+            f"What `{part.name}` gives could not be used: {type(error).__name__}: {str(error).splitlines()[0][:160]}"
+        ) from error
 
 
 def _listed(names: Sequence[str]) -> str:

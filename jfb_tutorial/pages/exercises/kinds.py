@@ -89,7 +89,9 @@ class Whole(Number):
         """As a float without a fraction."""
         number = super().read(value, name)
         if number != round(number):
-            raise Stopped(f"`{name}` counts something, so it has to be {self.form}; round it the way the question asks.")
+            raise Stopped(
+                f"`{name}` counts something, so it has to be {self.form}; round it the way the question asks."
+            )
         return number
 
     def same(self, value: Any, other: Any) -> bool:
@@ -176,7 +178,10 @@ class Array:
 
     def read(self, value: Any, name: str) -> Tensor:
         """As a float64 tensor without a graph."""
-        tensor = as_tensor(value, f"`{name}`").detach()
+        try:
+            tensor = as_tensor(value, f"`{name}`").detach()
+        except Stopped:
+            raise Stopped(f"`{name}` has to be {self.form}, and is {kind_of(value)}.") from None
         fits = tensor.ndim == len(self.shape) and all(
             size in (-1, found) for size, found in zip(self.shape, tensor.shape, strict=True)
         )
@@ -218,7 +223,9 @@ class Function:
         count = len(self.arguments.split(","))
         if isinstance(value, type) or not callable(value):
             got = f"the class {value.__name__}; make an object of it" if isinstance(value, type) else kind_of(value)
-            raise Stopped(f"`{name}` has to be {self.form}, and is {got}. Hand in the function itself, without calling it.")
+            raise Stopped(
+                f"`{name}` has to be {self.form}, and is {got}. Hand in the function itself, without calling it."
+            )
         if not accepts(value, count):
             raise Stopped(f"`{name}` has to take {count} argument{'s' if count > 1 else ''}, ({self.arguments}).")
         return Student(value, name)
@@ -226,9 +233,7 @@ class Function:
     def same(self, value: Any, other: Any) -> bool:
         """Two observations agree."""
         value, other = (torch.as_tensor(each, dtype=torch.float64).detach() for each in (value, other))
-        return value.shape == other.shape and torch.allclose(
-            value, other, rtol=self.rel, atol=self.off, equal_nan=True
-        )
+        return value.shape == other.shape and torch.allclose(value, other, rtol=self.rel, atol=self.off, equal_nan=True)
 
 
 @dataclass(frozen=True)

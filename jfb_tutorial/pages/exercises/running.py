@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 
-
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 

@@ -47,7 +47,9 @@ def flat_gradient(value: Tensor, trial: Trial, name: str) -> Tensor:
     if not isinstance(value, Tensor) or value.shape != trial.u_star.shape:
         raise Stopped(f"`{name}` has to return a tensor of the shape of u, one step's value with its graph.")
     if not value.requires_grad:
-        raise Stopped(f"What `{name}` returns has no graph, so nothing reaches the weights: is it detached, or under `no_grad`?")
+        raise Stopped(
+            f"What `{name}` returns has no graph, so nothing reaches the weights: is it detached, or under `no_grad`?"
+        )
     found = torch.autograd.grad((value * trial.c).sum(), (trial.W, trial.b), allow_unused=True)
     parts = [torch.zeros_like(to) if part is None else part for part, to in zip(found, (trial.W, trial.b), strict=True)]
     return torch.cat([value.detach().flatten(), *(part.flatten() for part in parts)])
