@@ -841,7 +841,7 @@ def test_an_unknown_label_names_near_ones(label, near):
 
 
 def test_hints_go_deeper():
-    first, second, third = exercises.hints("ex-05-one")
+    first, _, third = exercises.hints("ex-05-one")
     assert repr(exercises.hint("ex-05-one")) == f'Hint 1 of 3: {first} `hint("ex-05-one", 2)` says more.'
     assert repr(exercises.hint("ex-05-one", 3)) == f"Hint 3 of 3: {third}"
     with pytest.raises(ValueError, match="step must be at most 3, got 4; there are three hints, and then the solution"):

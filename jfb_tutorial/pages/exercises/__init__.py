@@ -22,7 +22,7 @@ from .exercise import Exercise
 from .said import Hint, Verdict
 from .unchecked import DERIVATIONS, OPEN
 
-__all__ = ["check", "exercise", "hint", "hints", "labels", "stub"]
+__all__ = ["check", "exercise", "form", "hint", "hints", "labels", "stub"]
 
 RUBRIC = "book/course/rubric.md"
 
@@ -89,6 +89,11 @@ def check(label: str, answer: Any = None) -> Verdict:
         except ValueError as error:
             return Verdict(label, False, (f"{error}.",))
     return exercise(label).check(answer)
+
+
+def form(label: str, answer: Any = None) -> Verdict:
+    """Say whether an answer has the form that is asked for, and not whether it is right; ValueError as in `hints`."""
+    return exercise(label).form(answer)
 
 
 def hints(label: str) -> tuple[str, str, str]:

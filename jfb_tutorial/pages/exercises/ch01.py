@@ -228,7 +228,7 @@ STEPS_BACK = Exercise(
     draw=lambda rng: {"d": rng.choice((0.5, 0.48, 0.46)), "share": rng.choice((0.9, 0.95, 0.98, 0.999))},
     question=lambda g: (
         "Write a function `steps_back_derivative(d, count)` that finds the fixed point of $y = d + y^5$ without a graph, takes `count` steps from there "
-        f"with one, and returns $\\mathrm{{d}}y/\\mathrm{{d}}d$ by autograd. How many steps give {g['share']:.1%} of the exact derivative at $d = {g['d']:g}$?"
+        f"with one, and returns $\\mathrm{{d}}y/\\mathrm{{d}}d$ by autograd. How many steps give {100 * g['share']:g}% of the exact derivative at $d = {g['d']:g}$?"
     ),
 )
 

@@ -34,7 +34,7 @@ def _limit(given: Given) -> float:
 
 def _evaluations(given: Given, shrink: float = 1.0) -> int:
     """The first k with |error| · shrink ≤ the bound."""
-    a, step, ratio = _series(given)
+    _, step, ratio = _series(given)
     error = abs(step / (1 - ratio)) * shrink
     return max(0, math.ceil(math.log(given["within"] / error) / math.log(ratio)))
 

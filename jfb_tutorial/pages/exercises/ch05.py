@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ... import theory
-from ...gradients import ImplicitDifferentiation, JFB, NeumannSeries
+from ...gradients import JFB, ImplicitDifferentiation, NeumannSeries
 from ...network import ImplicitNetwork
 from .. import instances
 from ..phantoms import Layer

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..certificates import Draws, abscissa, draw
-from ..instances import coercivity
+from ..instances import coercivity, sym
 from .exercise import Exercise, Given, Mistake, Part, Property
 from .kinds import Array, Function, Number, Words
 from .running import Student
@@ -118,7 +118,8 @@ def _power_for_J(draws: Draws, k: int) -> Tensor:
 
 def _matrices(f: Student, given: Given) -> Tensor:
     draws = draw(6, generator=torch.Generator().manual_seed(4))
-    return torch.cat([f.tensor((6, 2, 2), draws, k).flatten() for k in (1, 2, 5)])
+    # the symmetric part is what certifies, so that a transposed K is as good
+    return torch.cat([sym(f.tensor((6, 2, 2), draws, k)).flatten() for k in (1, 2, 5)])
 
 
 @cache
@@ -153,11 +154,6 @@ TERMS = Exercise(
                     "one-term-more",
                     "`K` is for one term more: one term is JFB, and leaves J itself.",
                     answer=lambda g: lambda draws, k: _with_terms(draws, k + 1),
-                ),
-                Mistake(
-                    "transposed",
-                    "`K` is transposed. (That does no harm to what it certifies.)",
-                    answer=lambda g: lambda draws, k: _with_terms(draws, k).mT,
                 ),
             ),
         ),

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ...network import ImplicitNetwork
-from ...solvers import FixedPointIteration
 from .. import paths, restoration, sudoku
 from .exercise import Answer, Exercise, Given, Mistake, Part, Property
 from .kinds import Function, Number, Whole, Words

@@ -156,6 +156,25 @@ class Exercise:
         with guard():
             return self._check(answer, numbers)
 
+    def form(self, answer: Any) -> Verdict:
+        """Whether an answer has the form that is asked for; nothing of whether it is right."""
+        try:
+            values = self._taken_apart(answer)
+        except Stopped as stop:
+            return self._no((f"Not yet. {stop}", self.asks), {})
+        faults = []
+        for part in self.parts:
+            try:
+                if not is_blank(values[part.name]):
+                    part.kind.read(values[part.name], part.name)
+            except Stopped as stop:
+                faults.append(str(stop))
+        if faults:
+            return self._no((f"Not yet. {faults[0]}", *faults[1:]), {})
+        if blank := [part.name for part in self.parts if is_blank(values[part.name])]:
+            return self._no((f"Still open: {_listed(blank)}.", self.asks), {})
+        return Verdict(self.label, True, ("This has the form that is asked for.",))
+
     # How a check goes: read the parts, then each part by its truth, then the properties
 
     def _check(self, answer: Any, given: Given) -> Verdict:

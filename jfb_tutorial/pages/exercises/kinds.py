@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .running import Stopped, Student, accepts, as_tensor, kind_of
 
-__all__ = ["Array", "Function", "Kind", "Number", "Object", "Words", "Whole", "YesNo", "is_blank"]
+__all__ = ["Array", "Function", "Kind", "Number", "Object", "Whole", "Words", "YesNo", "is_blank"]
 
 
 class Kind(Protocol):

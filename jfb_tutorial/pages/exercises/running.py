@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
