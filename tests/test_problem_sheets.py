@@ -75,6 +75,7 @@ def test_whatever_a_seed_draws_can_be_solved(label):
     for seed in range(4):
         given = sheets.given(sheet, label, seed)
         assert set(given) == set(exercise.given)
+        assert exercise.question is not None
         assert exercise.question(given).strip()
         with running.guard():
             answer = {part.name: part.truth(given) for part in exercise.parts if part.truth}

@@ -274,10 +274,10 @@ def _scaled() -> dict[str, bool]:
         checks = [
             theory.descent_check(
                 ImplicitNetwork(lambda d: d @ U.T, R, _Scaled(S.weight.detach(), s)), d, y, cross_entropy
-            )  # type: ignore[arg-type]
+            )
             for s in (0.1, 1.0, 10.0)
         ]
-    seen = {
+    seen: dict[str, list[Any]] = {
         "kappa": [f"{check.kappa:.3e}" for check in checks],
         "kappa_T": [f"{check.kappa_T:.3e}" for check in checks],
         "condition_18": [check.assumption_holds for check in checks],

@@ -161,6 +161,10 @@ TURN = Exercise(
 # Stopped early
 
 
+def _of_w(f: Callable[[float], float]) -> Callable[[Given], float]:
+    return lambda given: f(given["w"])
+
+
 def _number(
     name: str, what: str, truth: Callable[[float], float], *mistakes: tuple[str, str, Callable[[float], float]]
 ) -> Part:
@@ -169,7 +173,7 @@ def _number(
         Number(),
         what,
         truth=lambda g: truth(g["w"]),
-        mistakes=tuple(Mistake(n, f"`{name}`: {says}", answer=lambda g, f=f: f(g["w"])) for n, says, f in mistakes),
+        mistakes=tuple(Mistake(n, f"`{name}`: {says}", answer=_of_w(f)) for n, says, f in mistakes),
     )
 
 

@@ -255,9 +255,9 @@ def _exchanged(
 ) -> Callable[[ImplicitNetwork, Tensor], ImplicitNetwork]:
     def f(network: ImplicitNetwork, A: Tensor) -> ImplicitNetwork:
         if Q:
-            network.Q.A = A  # type: ignore[assignment, union-attr]
+            network.Q.A = A
         if R:
-            network.R.H = A.T @ A if square else A  # type: ignore[assignment, union-attr]
+            network.R.H = A.T @ A if square else A
         return network
 
     return f
@@ -311,7 +311,7 @@ def _steps(f: Student, given: Given) -> list[float]:
         seen.append(d.detach().double())
         return own(d, u0)
 
-    network.solve = solve  # type: ignore[method-assign, assignment]
+    network.solve = solve
     pair = f(network, puzzle, solved)
     if not torch.equal(puzzle, before):
         raise Stopped(f"`{f.name}` changes the puzzle itself: write the digit into a copy, `given.clone()`.")

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from .kinds import Function, Kind, is_blank
-from .running import Nothing, Stopped, guard
+from .running import Nothing, Stopped, guard, in_words
 from .said import Verdict
 
 __all__ = ["Answer", "Exercise", "Given", "Mistake", "Part", "Property"]
@@ -198,9 +198,11 @@ class Exercise:
                 empty.append(str(stop))
             except Stopped as stop:
                 faults[part.name] = str(stop)
+        waiting: set[str] = set()
         for each in self.properties:
-            # one thing at a time: a part that is wrong already is not asked for more
+            # one thing at a time: a part that is wrong already is not asked for more, and the others of this property wait
             if not all(name in read and name not in faults for name in each.of):
+                waiting.update(each.of)
                 continue
             try:
                 if fault := self._broken(each, read, given, names):
@@ -209,7 +211,9 @@ class Exercise:
                 for name in each.of:
                     del read[name]
                 empty.append(str(stop))
-        right = {part.name: part.name in read and part.name not in faults for part in self.parts}
+        right = {
+            part.name: part.name in read and part.name not in faults and part.name not in waiting for part in self.parts
+        }
         blank = [part.name for part in self.parts if part.name not in read and part.name not in faults]
         if len(blank) == len(self.parts):
             said = [f"Still open. {self.asks}", f"Hint 1 of 3: {self.hints[0]}"]
@@ -265,7 +269,7 @@ class Exercise:
         except Stopped as stop:
             return str(stop)
         except Exception as error:
-            return f"This could not be tried: {type(error).__name__}: {error}".splitlines()[0]
+            return f"This could not be tried: {in_words(error)}"
         return prop.otherwise
 
     def _said(self, right: dict[str, bool], faults: list[str], blank: list[str], names: list[str]) -> Verdict:
@@ -295,9 +299,7 @@ def _observed(part: Part, value: Any, given: Given) -> Any:
         raise
     except Exception as error:
         # what came back could not be used, such as a gradient of something without a graph
-        raise Stopped(
-            f"What `{part.name}` gives could not be used: {type(error).__name__}: {str(error).splitlines()[0][:160]}"
-        ) from error
+        raise Stopped(f"What `{part.name}` gives could not be used: {in_words(error)}") from error
 
 
 def _listed(names: Sequence[str]) -> str:

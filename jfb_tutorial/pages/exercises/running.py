@@ -65,12 +65,13 @@ class Student:
         self.function, self.name = function, name
 
     def __call__(self, *args: Any) -> Any:
+        """What it returns; nothing at all is `Nothing`."""
         try:
             value = self.function(*args)
         except Stopped:
             raise
         except Exception as error:
-            raise Stopped(_in_words(self.name, args, error)) from error
+            raise Stopped(_in_a_call(self.name, args, error)) from error
         if value is None or value is ...:
             raise Nothing(f"`{self.name}` returns nothing yet: does it end in a `return`?")
         return value
@@ -126,17 +127,21 @@ def accepts(function: Callable[..., Any], count: int) -> bool:
     return True
 
 
-def _in_words(name: str, args: tuple, error: Exception) -> str:
-    """Which error, where in the student's code, and for which call."""
+def in_words(error: Exception) -> str:
+    """Which error, and the line of the student in which it was raised, if it was one of theirs."""
     words = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-    if len(words) > 200:
-        words = words[:197] + "…"
-    said = f"`{name}` stopped with {words}"
-    if line := _line_of(error):
-        said += f" At its line `{line}`." if said.endswith((".", "!", "?")) else f", at its line `{line}`."
-    else:
-        said += "."
+    if len(words) > 160:
+        words = words[:157].rsplit(" ", 1)[0] + " …"
+    line = _line_of(error)
+    # a message may end in a full stop, and then gets no comma after it
+    joined = words.rstrip(".") if line else words
+    return f"{joined}, at the line `{line}`." if line else joined.rstrip(".") + "."
+
+
+def _in_a_call(name: str, args: tuple, error: Exception) -> str:
+    """The same for a call of a student's function."""
     shown = ", ".join(_short(value) for value in args)
+    said = f"`{name}` stopped with {in_words(error)}"
     return f"{said} It was called as `{name}({shown})`." if len(shown) <= 90 else said
 
 

@@ -63,8 +63,12 @@ def _box(lines: tuple[str, ...], colour: str) -> str:
     )
 
 
+def _emphasised(text: str) -> str:
+    return re.sub(r"\*(\w[^*]*)\*", r"<em>\1</em>", escape(text))
+
+
 def _inline(text: str) -> str:
-    """HTML of a line; `code` between backticks, and the first word of a verdict in bold."""
+    """HTML of a line; `code` between backticks, *stress* between stars, and the first word of a verdict in bold."""
     parts = re.split(r"`([^`]*)`", text)
-    html = "".join(f"<code>{escape(part)}</code>" if i % 2 else escape(part) for i, part in enumerate(parts))
+    html = "".join(f"<code>{escape(part)}</code>" if i % 2 else _emphasised(part) for i, part in enumerate(parts))
     return re.sub(r"^(Right\.|Not yet\.|Still open\.|Hint \d of 3:)", r"<strong>\1</strong>", html)
