@@ -10,7 +10,10 @@ import math
 import random
 import re
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -463,7 +466,14 @@ def iterate_late(T, u0, tol):
     return u
 
 
-WRONG = {
+@dataclass
+class Later:
+    """A wrong answer that takes some computing."""
+
+    make: Callable[[], Any]
+
+
+WRONG: dict[str, list[tuple[str, Any]]] = {
     "ex-01-break": [
         ("unrepaired", {"R": old_step}),
         ("one-is-not-below-one", {"R": by(lambda W: torch.linalg.matrix_norm(W, 2))}),
@@ -476,13 +486,13 @@ WRONG = {
     ],
     "ex-02-four": [("norm-for-radius", {"settles": ["second", "third"]})],
     "ex-02-product": [
-        ("certified-by-the-kernel", {"certified": kernels_only}),
-        ("untouched", {"certified": lambda: ch02._Block(8, 9.0).double()}),
+        ("certified-by-the-kernel", {"certified": Later(kernels_only)}),
+        ("untouched", {"certified": Later(lambda: ch02._Block(8, 9.0).double())}),
     ],
     "ex-02-needle": [("underflow", {"zeros": math.inf}), ("underflow", {"zeros": 308})],
     "ex-03-three-points": [("off-by-one", {"evaluations": 65})],
     "ex-03-secant": [
-        ("plain-count", {"evaluations": lambda: values_of("03", "plain_evaluations")[0]}),
+        ("plain-count", {"evaluations": Later(lambda: values_of("03", "plain_evaluations")[0])}),
         ("loose-tolerance", {"evaluations": 3}),
         ("plain-iteration", {"anderson_one": like_secant("plain")}),
         ("flipped-sign", {"anderson_one": like_secant("flipped")}),
@@ -527,16 +537,16 @@ WRONG = {
     ],
     "ex-08-best": [("share", 0.9951)],
     "ex-08-batch": [("share", {"fixed": 0.9})],
-    "ex-10-early": [("off-by-one", {"k": lambda: values_of("10", "early_stop")[0] + 1})],
+    "ex-10-early": [("off-by-one", {"k": Later(lambda: values_of("10", "early_stop")[0] + 1)})],
     "ex-10-bfloat16": [("residual-for-distance", {"distance": 0.01})],
     "ex-11-turn": [("off-by-one", {"undamped": 15})],
     "ex-11-early": [("exact-is-right", {"right_sign": ["exact"]})],
     "ex-11-beyond": [("series", {"adjoint": math.inf})],
     "ex-12-head": [
-        ("one-direction-twice", {"certified": lambda: heads()[0][[0, 0]]}),
-        ("smallest-eigenvectors", {"certified": lambda: heads()[1]}),
-        ("no-bad-direction", {"spoilt": lambda: heads()[0]}),
-        ("nothing-sent", {"spoilt": lambda: heads()[0][[0, 0]]}),
+        ("one-direction-twice", {"certified": Later(lambda: heads()[0][[0, 0]])}),
+        ("smallest-eigenvectors", {"certified": Later(lambda: heads()[1])}),
+        ("no-bad-direction", {"spoilt": Later(lambda: heads()[0])}),
+        ("nothing-sent", {"spoilt": Later(lambda: heads()[0][[0, 0]])}),
         ("not-below-one", {"factor": 1.5}),
         ("too-large", {"factor": 0.999}),
         ("smaller-than-needed", {"factor": 0.1}),
@@ -602,14 +612,7 @@ def wrong_answers(label, right):
                     yield mistake.name, answer | {part.name: mistake.answer(exercise.given)}
     for name, wrong in WRONG.get(label, ()):
         parts = as_parts(label, wrong)
-        made = {
-            key: value()
-            if callable(value)
-            and getattr(value, "__name__", "") in ("<lambda>", "kernels_only")
-            and not value.__code__.co_argcount
-            else value
-            for key, value in parts.items()
-        }
+        made = {key: value.make() if isinstance(value, Later) else value for key, value in parts.items()}
         yield name, answer | made
 
 

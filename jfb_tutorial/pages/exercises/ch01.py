@@ -202,12 +202,12 @@ STEPS_BACK = Exercise(
             mistakes=(
                 Mistake(
                     "one-too-few",
-                    "`steps` is off by one: after K steps s^K of the whole is missing, and K = 0 counts no step.",
+                    "`steps`: with so many more than the allowed share is still missing; K steps lack s^K of the whole.",
                     answer=lambda g: _needed(g) - 1,
                 ),
                 Mistake(
                     "one-too-many",
-                    "`steps` is off by one: the first recorded step gives the term 1 already.",
+                    "`steps`: fewer are enough; the first recorded step gives the term 1 already.",
                     answer=lambda g: _needed(g) + 1,
                 ),
                 Mistake(
@@ -445,7 +445,7 @@ REST = Exercise(
         Property(
             ("inputs", "targets"),
             lambda a, g: _rests(a)[2] > 1e-3,
-            "One θ meets both targets",
+            "One θ meets both targets, so nothing disagrees.",
             mistakes=(
                 Mistake(
                     "fitted",

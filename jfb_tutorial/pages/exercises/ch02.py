@@ -83,7 +83,7 @@ FOUR = Exercise(
     shows="The norm decides whether every step brings points nearer, the spectral radius whether they end up together.",
     hints=(
         "Contraction: the norm is below 1. Settling: the spectral radius is.",
-        "For a symmetric matrix the two are the same. A matrix with nothing on and below the diagonal has only the eigenvalue 0.",
+        "For a symmetric matrix the two are the same. A matrix with one entry beside the diagonal, and nothing else, has only the eigenvalue 0.",
         "The third turns, and multiplies all lengths by one factor: take the length of its first column.",
     ),
     given={"matrices": [[[0.0, 5.0], [0.0, 0.0]], [[0.9, 0.0], [0.0, -0.9]], [[0.6, -0.6], [0.6, 0.6]]]},
@@ -233,7 +233,7 @@ RULER = Exercise(
             mistakes=(
                 Mistake(
                     "inverse-ruler",
-                    "You have the ruler upside down: D⁻¹AD, not DAD⁻¹. Which coordinate is measured in units of s?",
+                    "Which coordinate is measured in units of s? The factor is that of D⁻¹AD, not of DAD⁻¹.",
                     answer=lambda g: 1 / _ruler(g),
                 ),
                 Mistake(
@@ -346,7 +346,7 @@ NEEDLE = Exercise(
             ),
         ),
     ),
-    shows="No number of random directions finds one direction in a thousand: the check says nothing about the norm.",
+    shows="No number of random directions finds one stretched direction among so many: the check says nothing about the norm.",
     hints=(
         "Split the direction into its part along the stretched one, of squared length q, and the rest, 1 − q.",
         "Each part is stretched by its own factor, and squared lengths add. When is the sum above 1?",

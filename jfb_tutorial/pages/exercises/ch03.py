@@ -84,7 +84,7 @@ THREE_POINTS = Exercise(
                 ),
                 Mistake(
                     "off-by-one",
-                    "`evaluations` is off by one: after k evaluations the error has been multiplied k times.",
+                    "`evaluations`: look again where you begin to count; after k evaluations the error has been multiplied k times.",
                     made=lambda a, g: abs(a["evaluations"] - _evaluations(g)) == 1,
                 ),
             ),

@@ -75,7 +75,11 @@ ONE = Exercise(
             "the a at which JFB's step is too short by the factor that is asked for",
             truth=lambda g: 1 - 1 / g["factor"],
             mistakes=(
-                Mistake("one-over-it", "`too_short` is 1 − a there, not a.", answer=lambda g: 1 / g["factor"]),
+                Mistake(
+                    "one-over-it",
+                    "`too_short`: put this a into 1 − a. Is JFB's step then too short by as much as is asked?",
+                    answer=lambda g: 1 / g["factor"],
+                ),
                 Mistake(
                     "too-long", "`too_short`: at this a the map is no contraction.", answer=lambda g: 1 - g["factor"]
                 ),

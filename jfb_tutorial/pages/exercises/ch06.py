@@ -29,7 +29,9 @@ WARM_UP = Exercise(
             truth=lambda g: 1 / (1 - g["J"]),
             mistakes=(
                 Mistake("sign", "`w` has the wrong sign before J: w = g + wJ.", answer=lambda g: 1 / (1 + g["J"])),
-                Mistake("upside-down", "`w` is what multiplies w; divide by it.", answer=lambda g: 1 - g["J"]),
+                Mistake(
+                    "upside-down", "`w`: the equation is w(1 − J) = g; solve it for w.", answer=lambda g: 1 - g["J"]
+                ),
             ),
         ),
         Part(

@@ -118,7 +118,7 @@ EARLY = Exercise(
                 ),
                 Mistake(
                     "off-by-one",
-                    "`k` is off by one: is it the last that misses, or the first from which on none does?",
+                    "`k`: is this the last number of steps that misses, or the first from which on none does?",
                     made=lambda a, g: abs(a["k"] - _stop()) == 1,
                 ),
             ),
@@ -184,7 +184,7 @@ def _of_solver(name: str, method: Any, other: Any, what: str, *typical: Mistake)
         f"evaluations of {what} at the tolerances 1e-2 and 1e-6, until all twelve meet them",
         truth=lambda g: _counts(method),
         mistakes=(
-            Mistake("the-other-solver", f"`{name}` are those of the other solver.", answer=lambda g: _counts(other)),
+            Mistake("the-other-solver", f"`{name}` holds those of the other solver.", answer=lambda g: _counts(other)),
             Mistake(
                 "tolerances-exchanged",
                 f"`{name}`: the loose tolerance comes first.",

@@ -65,7 +65,7 @@ SHARE = Exercise(
             ),
         ),
     ),
-    shows="A part that was less than half of the work can make the whole at most twice as fast: nearly all there was to gain was gained.",
+    shows="However fast one part becomes, the rest of the step bounds the gain, and a few products had taken nearly all of it.",
     hints=(
         "Let the share be s. The new time of a step is 1 − s plus what is left of the backward pass.",
         "What is left is s divided by how many times as fast it became. One over the new time is given.",
@@ -101,7 +101,7 @@ TURN = Exercise(
             mistakes=(
                 Mistake(
                     "off-by-one",
-                    "`undamped` is off by one: k terms lack μ to the power k, and this has to be a tenth or less.",
+                    "`undamped`: k terms lack μ to the power k; look for the first k at which that is a tenth or less.",
                     made=lambda a, g: abs(a["undamped"] - _terms(g["rate"])) == 1,
                 ),
                 Mistake(

@@ -387,7 +387,7 @@ DEAF = Exercise(
         Property(
             ("T",),
             lambda a, g: len(torch.unique((_ends(a)[0] * 1e4).round())) < 8,
-            "Every start stays where it is or ends in a place of its own",
+            "Every start ends in a place of its own.",
             mistakes=(
                 Mistake(
                     "remembers-everything",

@@ -144,7 +144,7 @@ PIECES = Exercise(
             mistakes=(
                 Mistake(
                     "path-forgotten",
-                    "`pieces`: the path itself is one too.",
+                    "`pieces`: have you counted what the edges in use join?",
                     answer=lambda g: _side(g) ** 2 - 2 * _side(g) + 1,
                 ),
                 Mistake(
@@ -160,7 +160,7 @@ PIECES = Exercise(
             mistakes=(
                 Mistake(
                     "as-many-as-pieces",
-                    "`times`: one less than the pieces: if all were joined, it would not occur.",
+                    "`times`: if the edges in use joined all cells to one piece, it would not occur at all.",
                     answer=lambda g: _side(g) ** 2 - 2 * (_side(g) - 1),
                 ),
                 Mistake(
