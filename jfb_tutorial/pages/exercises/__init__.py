@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any
 
 from ..._checks import check_integer
-from .exercise import Exercise
+from .checks import Exercise
 from .said import Hint, Verdict
 from .unchecked import DERIVATIONS, OPEN
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ... import toy
-from .exercise import Answer, Exercise, Given, Mistake, Part, Property
+from .checks import Answer, Exercise, Given, Mistake, Part, Property
 from .kinds import Array, Function, Number, Whole, Words, YesNo
 from .running import Student
 

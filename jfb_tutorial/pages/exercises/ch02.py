@@ -11,7 +11,7 @@ from scipy.special import betaln, hyp2f1
 from torch import Tensor, nn
 
 from ...theory import contraction_factor
-from .exercise import Answer, Exercise, Given, Mistake, Part, Property
+from .checks import Answer, Exercise, Given, Mistake, Part, Property
 from .kinds import Function, Number, Object, Words, YesNo
 from .running import Stopped, Student
 

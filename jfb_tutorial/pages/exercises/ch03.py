@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...solvers import Anderson, Broyden, FixedPointIteration, Solution
 from ..layers import tanh_layer
-from .exercise import Answer, Exercise, Given, Mistake, Part, Property
+from .checks import Answer, Exercise, Given, Mistake, Part, Property
 from .kinds import Array, Function, Number, Object, Whole, Words
 from .running import Stopped, Student
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ... import gradients
 from ...gradients import JFB, ImplicitDifferentiation, NeumannSeries
 from ...solvers import FixedPointIteration
-from .exercise import Exercise, Given, Mistake, Part
+from .checks import Exercise, Given, Mistake, Part
 from .kinds import Function, Number, Whole, Words
 from .running import Student
 from .trials import of_rule

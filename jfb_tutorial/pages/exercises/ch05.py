@@ -17,7 +17,7 @@ from ...gradients import JFB, ImplicitDifferentiation, NeumannSeries
 from ...network import ImplicitNetwork
 from .. import instances
 from ..phantoms import Layer
-from .exercise import Answer, Exercise, Given, Mistake, Part, Property
+from .checks import Answer, Exercise, Given, Mistake, Part, Property
 from .kinds import Array, Function, Number, Whole, Words, YesNo
 from .running import Stopped, Student, guard
 from .trials import small_network

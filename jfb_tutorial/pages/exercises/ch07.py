@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...gradients import NeumannSeries
-from .exercise import Answer, Exercise, Given, Mistake, Part, Property
+from .checks import Answer, Exercise, Given, Mistake, Part, Property
 from .kinds import Array, Function, Number
 from .recorded import record
 from .running import Student

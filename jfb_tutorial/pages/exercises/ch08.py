@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from .exercise import Exercise, Given, Mistake, Part
+from .checks import Exercise, Given, Mistake, Part
 from .kinds import Function, Number
 from .recorded import book_file
 from .running import Student

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...solvers import Anderson, FixedPointIteration
 from ...solvers.iteration import sample_norm
-from .exercise import Exercise, Given, Mistake, Part
+from .checks import Exercise, Given, Mistake, Part
 from .kinds import Array, Function, Number, Whole, YesNo
 from .recorded import book_file, record
 from .running import Student

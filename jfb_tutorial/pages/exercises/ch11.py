@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ...gradients import JFB, ImplicitDifferentiation
-from .exercise import Exercise, Given, Mistake, Part
+from .checks import Exercise, Given, Mistake, Part
 from .kinds import Function, Number, Whole, Words
 from .running import Student
 from .trials import of_rule

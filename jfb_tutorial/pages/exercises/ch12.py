@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..certificates import Draws, abscissa, draw
 from ..instances import coercivity, sym
-from .exercise import Exercise, Given, Mistake, Part, Property
+from .checks import Exercise, Given, Mistake, Part, Property
 from .kinds import Array, Function, Number, Words
 from .running import Student
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...network import ImplicitNetwork
 from ...solvers import FixedPointIteration
 from .. import parity
-from .exercise import Answer, Exercise, Given, Mistake, Part, Property
+from .checks import Answer, Exercise, Given, Mistake, Part, Property
 from .kinds import Function, Number, Whole, Words
 from .running import Stopped, Student
 

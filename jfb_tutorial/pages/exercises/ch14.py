@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...network import ImplicitNetwork
 from .. import paths, restoration, sudoku
-from .exercise import Answer, Exercise, Given, Mistake, Part, Property
+from .checks import Answer, Exercise, Given, Mistake, Part, Property
 from .kinds import Function, Number, Whole, Words
 from .running import Stopped, Student, guard
 

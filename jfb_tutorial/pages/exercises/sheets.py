@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from . import exercise
-from .exercise import Exercise, Given, Part
+from .checks import Exercise, Given, Part
 from .kinds import Function
 from .recorded import book_file
 from .running import guard
