@@ -240,6 +240,7 @@ EARLY = Exercise(
             Words(("JFB", "UPG", "exact"), many=True),
             "the rules with the right sign",
             truth=lambda g: ["JFB", "UPG"],
+            otherwise="`right_sign`: compare what each rule says with the derivative of its own output.",
             mistakes=(
                 Mistake(
                     "exact-is-right",

@@ -457,6 +457,7 @@ SOLVABLE = Exercise(
                 ),
                 Mistake("passes-all", "Everything passes.", answer=lambda g: lambda given, answer: True),
             ),
+            otherwise="A board that is no solution has passed, or one that is has not: is each digit there once in each row, column and box?",
         ),
         Part(
             "errs",

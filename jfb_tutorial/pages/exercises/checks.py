@@ -243,7 +243,11 @@ class Exercise:
             if self._made(part, mistake, seen, read, given):
                 names.append(mistake.name)
                 return mistake.says
-        return part.otherwise or f"`{part.name}` is not right yet."
+        if part.otherwise:
+            return part.otherwise
+        if isinstance(part.kind, Function):
+            return f"`{part.name}` returns something else on fresh instances: try it on a case that you can do by hand."
+        return f"`{part.name}` is not right yet."
 
     def _made(self, part: Part, mistake: Mistake, seen: Any, read: Answer, given: Given) -> bool:
         if mistake.answer is not None:
