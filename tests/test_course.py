@@ -22,7 +22,7 @@ import chapters
 import references
 
 COURSE = BOOK / "course"
-PAGES = sorted(COURSE.rglob("*.md"))
+PAGES = [path for path in sorted(COURSE.rglob("*.md")) if "_build" not in path.parts]
 QUIZZES = sorted(COURSE.glob("quiz/*.yml"))
 SESSIONS = sorted(COURSE.glob("session-*.md"))
 NUMBERS = {path.stem[:2]: path for path in CHAPTERS}

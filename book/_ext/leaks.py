@@ -19,7 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 from sphinx.search.en import SearchEnglish
 
-from chapter_cells import split
+from chapter_cells import answer_cell, split
 from chapters import BOOK, notebooks
 
 RUN = 6
@@ -94,6 +94,8 @@ def told_by_solutions() -> Told:
     for path in notebooks():
         cells, own = split(nbformat.read(path, as_version=4).cells)
         solutions |= own
+        for label in own:
+            know(answer_cell(label).source)  # which names what is asked for
         for cell in cells:
             for text in (cell.source, *said(cell)):
                 know(text)
