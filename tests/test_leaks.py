@@ -104,7 +104,7 @@ def test_a_leak_is_found_wherever_it_is(told, tmp_path):
     every = {"alt.html", "code.html", "previews.js", "searchindex.js", "plain.txt", "inner.zip/a.py"}
     assert files == every | {"outer.zip/inner.zip/a.py"}
     with pytest.raises(SystemExit, match=f"parts of solutions are in what students are given:\n.*{label}"):
-        course.refuse_leaks(tmp_path)
+        course.refuse_leaks(tmp_path, told)
 
 
 def test_a_picture_of_a_solution_is_known_by_its_content(tmp_path):
@@ -229,7 +229,8 @@ def test_in_the_instructors_source_solutions_are_open_and_the_quizzes_are_answer
     assert "course/answers" in (book / "_toc.yml").read_text()
     right = next(choice["text"] for choice in quizzes.questions(THREE[0])[0]["choices"] if choice["right"])
     assert " ".join(right.split()) in answers
-    assert yaml.safe_load((book / "_config.yml").read_text())["html"]["announcement"]
+    options = yaml.safe_load((book / "_config.yml").read_text())["sphinx"]["config"]["html_theme_options"]
+    assert options["announcement"].startswith("The instructor's edition")
 
 
 def test_a_sentence_that_is_replaced_has_to_be_there():

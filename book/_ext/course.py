@@ -77,9 +77,9 @@ def requirements() -> str:
     return "\n".join([*project["dependencies"], *project["optional-dependencies"]["notebooks"], ""])
 
 
-def refuse_leaks(folder: Path) -> None:
+def refuse_leaks(path: Path, told: leaks.Told) -> None:
     """Fail if anything of a solution is in a folder or an archive."""
-    found = [f"{file}: {label}: {what}" for file, label, what in leaks.found_in(folder, leaks.told_by_solutions())]
+    found = [f"{file}: {label}: {what}" for file, label, what in leaks.found_in(path, told)]
     if found:
         raise SystemExit("\n".join(["parts of solutions are in what students are given:", *found[:40]]))
 
@@ -98,7 +98,7 @@ def make(folder: Path) -> None:
     shutil.rmtree(sources)
     slides = [_slides(folder / "slides")] if SLIDES.is_file() else []
     archive(folder / "student.zip", student)
-    refuse_leaks(folder / "student.zip")
+    refuse_leaks(folder / "student.zip", leaks.told_by_solutions())
     archive(folder / "staff.zip", instructor, *slides, folder / "student.zip")
 
 

@@ -69,7 +69,9 @@ def instructor_source(folder: Path) -> Path:
     (book / "course" / "answers.md").write_text(quiz_answers())
     _change_contents(book, [{"file": "course/answers"}], instead=False)
     config = yaml.safe_load((book / "_config.yml").read_text())
-    config["html"]["announcement"] = "The instructor's edition: the solutions are open. Please do not publish it."
+    config["sphinx"]["config"]["html_theme_options"]["announcement"] = (
+        "The instructor's edition: the solutions are open. Please do not publish it."
+    )
     (book / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
     return book
 
@@ -78,18 +80,19 @@ def quiz_answers() -> str:
     """A page of the right answers to all quizzes."""
     lines = ["# The quizzes' answers", "", "The letter is the one that the notebooks show.", ""]
     for path in notebooks():
-        if not re.match(r"\d+-", path.name):
+        chapter = re.match(r"(\d+)-", path.name)
+        if not chapter:
             continue
-        lines += [f"## [{title(path)}](../{path.name})", ""]
+        lines += [f"## Chapter {int(chapter[1])}: [{title(path)}](../{path.name})", ""]
         for number, question in enumerate(quizzes.questions(path.stem), 1):
-            right = [
-                f"**{letter}**, {' '.join(choice['text'].split())}"
-                for letter, choice in zip("abcdefgh", question["choices"], strict=False)
-                if choice["right"]
-            ]
-            lines.append(f"{number}. {' '.join(question['question'].split())} {'; '.join(right)}")
-        lines.append("")
+            answers = zip("abcdefgh", question["choices"], strict=False)
+            right = [f"**{letter}** {_line(choice['text'])}" for letter, choice in answers if choice["right"]]
+            lines += [f"{number}. {_line(question['question'])}", "", f"   {'; '.join(right)}", ""]
     return "\n".join(lines)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _change_contents(book: Path, pages: list[dict[str, str]], *, instead: bool = True) -> None:

@@ -7,6 +7,7 @@ the search would give away; and by its pictures.
 import base64
 import hashlib
 import html
+import io
 import re
 import zipfile
 from collections import defaultdict
@@ -147,18 +148,20 @@ def found_in(path: Path, told: Told) -> Iterator[tuple[str, str, str]]:
                 yield name, told.words[word], word
 
 
-def _files(path: Path, name: str = "") -> Iterator[tuple[str, bytes]]:
-    """The files of a folder, those of the archives in it too."""
-    if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.is_file():
-                yield from _files(file, str(file.relative_to(path)))
-    elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+def _files(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The files of a folder, and those in its archives."""
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            yield from _unpacked(str(file.relative_to(path)) if file != path else file.name, file.read_bytes())
+
+
+def _unpacked(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+    if zipfile.is_zipfile(io.BytesIO(data)):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for member in archive.namelist():
-                yield f"{name or path.name}/{member}", archive.read(member)
+                yield from _unpacked(f"{name}/{member}", archive.read(member))
     else:
-        yield name or path.name, path.read_bytes()
+        yield name, data
 
 
 def _digest(data: bytes) -> str:
