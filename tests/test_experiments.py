@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 import sys
 
@@ -333,7 +334,7 @@ def test_every_published_table_and_figure_has_a_row(site):
     assert len(groups) == len(set(groups))
     page = (site / "reproductions.html").read_text()
     for row in ROWS:
-        assert len({"runs", "claim", "none"} & set(row)) == 1, row
+        assert len({"runs", "claim", "none", "timing"} & set(row)) == 1, row
         found = reproductions.answer(row)
         assert found.ours in page
         if found.ours == "not yet run":
@@ -363,6 +364,28 @@ def test_a_claim_that_fails_is_not_called_measured():
     assert found["jfb-table-2-products"] == found["jfb-figure-7-same-network"] == "fails"
     assert found["phantom-figure-2"].startswith("not always: ")
     assert found["jfb-figure-3"] == "holds"
+
+
+def test_the_ledger_reads_what_a_script_has_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproductions, "TIMINGS", tmp_path)
+    rows = [
+        {"set": "a", "right": 15, "tested": 20, "loss": 0.0},
+        {"set": "a", "right": 17, "tested": 20, "loss": math.log(3)},
+    ]
+    found = {"device": "two cores", "result": {"runs": [*rows, {"set": "b", "right": 1, "tested": 20, "loss": 9.0}]}}
+    (tmp_path / "graphs.json").write_text(json.dumps(found))
+    timing = {"file": "graphs", "part": "runs", "of": {"set": "a"}, "note": "3 epochs"}
+    row = {"published": 81.0, "timing": timing | {"accuracy": "right", "tested": "tested"}}
+    found = reproductions.answer(row)
+    assert (found.ours, found.value, found.gap) == ("80.00 ± 7.07 %", pytest.approx(80), pytest.approx(-1))
+    assert (found.provenance, found.command) == (
+        "2 runs, 3 epochs, two cores",
+        "python tests/benchmarks/measure_graphs.py",
+    )
+    text = reproductions.answer({"published": "24.0, 1.0×", "timing": timing | {"perplexity": "loss"}})
+    assert (text.ours, text.gap) == ("2.00 ± 1.41", None)
+    with pytest.raises(ValueError, match=r"no row of the part 'runs' of graphs\.json has"):
+        reproductions.answer({"timing": timing | {"of": {"set": "c"}}})
 
 
 def test_the_ledger_computes_gaps_and_ratios(tmp_path, monkeypatch):

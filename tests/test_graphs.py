@@ -4,6 +4,7 @@ import gzip
 import inspect
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -395,3 +396,48 @@ def test_the_three_protocols():
         graph_record.fold_accuracies(rows, "best")
     with pytest.raises(ValueError, match="same seeds and folds"):
         graph_record.difference(rows, rows[:1])
+
+
+def test_the_record_is_told_set_by_set():
+    rows = [row | {"set": "MUTAG", "rule": new} for row in ROWS for new in graph_rules(row["rule"])]
+    missing = [row for row in rows if not (row["rule"] == "one step" and row["fold"] == 1)]
+    equilibrium = {"norm": 0.5, "radius": 0.25, "steps": 6, "W_zero": 0.5}
+    looks = [
+        {
+            "set": "MUTAG",
+            "rule": rule,
+            "seed": 0,
+            "epoch": epoch,
+            "equilibria": [equilibrium],
+            "cosines": {"JFB": 1 - epoch / 100},
+        }
+        for rule, epoch in (("exact", 20), ("exact", 0), ("JFB", 30))
+    ]
+    molecules = graph_record.Molecules({"runs": [row | {"epochs": 3} for row in missing], "theory": looks})
+    assert molecules.sets == ["MUTAG"]
+    # of fold 1 one rule has no run, so that no rule is shown with it
+    assert [len(molecules.of("MUTAG", rule)) for rule in molecules.rules] == [1] * len(molecules.rules)
+    assert molecules.gap("exact") == pytest.approx(10)
+    named = molecules.values()
+    assert (named["graph_cosine_first"], named["graph_cosine_last"], named["graph_zero"]) == ("1.000", "0.800", "50")
+    assert named["graph_epochs"] == "3 (MUTAG)"
+    figure = graph_record.protocols(molecules)
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == [*molecules.rules[:-1], "without W"]
+    plt.close(figure)
+    both = graph_record.Molecules({"runs": [row | {"epochs": 3} for row in rows], "theory": looks})
+    (line,) = both.difference_rows()
+    assert line[0] == "MUTAG"
+    assert line[1].startswith("−15.0 ± ")
+
+
+def graph_rules(name):
+    """The rules that a made-up row stands for."""
+    return ("exact", "UPG 5, 0.5") if name == "a" else ("JFB", "UPG 5, 1.0", "NPG 5, 0.5", "one step")
+
+
+def test_a_step_shrinks_by_kappa_in_its_own_norm():
+    within, beyond = (graph_record.ratio(seed, kappa=kappa) for seed, kappa in ((0, 0.9), (0, 1.2)))
+    assert 0.7 < within.own <= 0.9
+    assert within.radius <= within.row == pytest.approx(0.9)
+    assert beyond.own > 1

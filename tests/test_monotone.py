@@ -11,6 +11,7 @@ from jfb_tutorial import theory
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom
 from jfb_tutorial.pages import monotone
 from jfb_tutorial.pages.instances import by_differences, gradient_of, off
+from jfb_tutorial.pages.peer_record import smallest_descent
 from jfb_tutorial.solvers import FixedPointIteration
 
 EXACT = ImplicitDifferentiation("gmres", tol=1e-11, max_steps=4000)
@@ -183,19 +184,11 @@ def test_jfb_of_peaceman_rachford_goes_through_the_resolvent():
     torch.testing.assert_close(bias, towards[0].detach(), atol=1e-8, rtol=1e-6)
 
 
-def draws(count, slopes):
-    """The smallest ⟨gradient, −p⟩ of the plain step over random monotone layers of which W itself is trained, one sample."""
-    generator = torch.Generator().manual_seed(0)
-    A, B, g = (torch.randn(count, 3, k, generator=generator, dtype=torch.float64) for k in (3, 3, 1))
-    W = -A.mT @ A + 3 * (B - B.mT)
-    D = torch.diag_embed(torch.where(torch.rand(count, 3, generator=generator) < 0.5, slopes, 1.0).double())
-    z = torch.linalg.solve(torch.eye(3) - W.mT @ D, g)
-    return float(((D @ z) * (D @ g)).sum(dim=(1, 2)).min())
-
-
 def test_with_relu_one_sample_never_ascends_and_with_other_slopes_it_may():
-    assert draws(5000, 0.0) >= -1e-12
-    assert draws(5000, 0.1) < -0.01
+    relu = smallest_descent(5000)
+    assert relu.descent >= -1e-12
+    assert relu.outwards < 1e-9
+    assert smallest_descent(5000, slope=0.1).descent < -0.01
 
 
 def test_splitting_computes_the_linear_part_once_and_finds_the_same(monkeypatch):

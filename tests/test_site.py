@@ -152,7 +152,8 @@ MENDED = {  # what ours writes, and the theme's fault that it stands for; see bo
 @pytest.mark.parametrize("name", MENDED)
 def test_the_faults_of_the_theme_are_mended(site, name):
     mend, fault = map(re.compile, MENDED[name])
-    texts = {path.name: path.read_text() for path in sorted(site.glob("*.html"))}
+    pages = sorted([*site.glob("*.html"), *site.glob("course/**/*.html")])
+    texts = {path.relative_to(site).as_posix(): path.read_text() for path in pages}
     assert any(mend.search(text) for text in texts.values()), "the markup has changed: is there still a fault to mend?"
     assert [page for page, text in texts.items() if fault.search(text)] == []
 

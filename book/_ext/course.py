@@ -2,7 +2,7 @@
 
 student/      the site without solutions and without the pages for teachers, and the notebooks with a cell for each answer
 instructor/   the site with open solutions, the notes, the rubric and the quizzes' answers; the notebooks with solutions
-slides/       the decks of the two sessions
+slides/       the decks
 student.zip   is for students, staff.zip has all of it
 
 Each edition is built from a copy of the book's source in which only what has to differ does. Nothing of a solution is in what
@@ -20,8 +20,6 @@ from pathlib import Path
 import leaks
 from chapters import BOOK
 from course_sources import instructor_source, student_source
-
-SLIDES = BOOK / "_ext" / "slides.py"
 
 HANDED_OUT = """\
 # Jacobian-Free Backpropagation, from y = d + y⁵ to CIFAR-10: {edition}
@@ -96,16 +94,12 @@ def make(folder: Path) -> None:
         for each in made:
             each.result()
     shutil.rmtree(sources)
-    slides = [_slides(folder / "slides")] if SLIDES.is_file() else []
+    slides = folder / "slides"
+    shutil.rmtree(slides, ignore_errors=True)
+    _run([sys.executable, BOOK / "_ext" / "slides.py", slides])
     archive(folder / "student.zip", student)
     refuse_leaks(folder / "student.zip", leaks.told_by_solutions())
-    archive(folder / "staff.zip", instructor, *slides, folder / "student.zip")
-
-
-def _slides(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    _run([sys.executable, SLIDES, folder])
-    return folder
+    archive(folder / "staff.zip", instructor, slides, folder / "student.zip")
 
 
 def archive(file: Path, *parts: Path) -> None:

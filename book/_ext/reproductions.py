@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,12 +56,42 @@ def answer(row: dict) -> Answer:
         return Answer("–", provenance=row["none"])
     if "claim" in row:
         return Answer(chapters.verdict(claims()[row["claim"]][1]), claim=row["claim"])
+    if "timing" in row:
+        return with_gap(row, from_timing(row["timing"]))
     runs = row["runs"]
     result = (timed_in_turns(runs) if runs["quantity"] == "time" else None) or from_records(runs)
-    # what is printed in other units, "6.0·10⁶ in 100 epochs", is shown beside ours and not subtracted from it
+    return with_gap(row, result)
+
+
+def with_gap(row: dict, result: Answer) -> Answer:
+    """An answer beside what is published; "6.0·10⁶ in 100 epochs", in other units, is shown and not subtracted."""
     if result.value is None or not isinstance(row.get("published"), int | float):
         return result
     return dataclasses.replace(result, gap=result.value - row["published"])
+
+
+def from_timing(timing: dict) -> Answer:
+    """The mean over rows of a file of `book/timings`: accuracies in percent, or perplexities of losses in nats.
+
+    Args:
+        timing: `file` and `part`; `of`, the values that the rows have; `accuracy` or `perplexity`, the key of the number; `tested`, where
+            the number is a count, the key of how many there were; `note`, what was run.
+    """
+    found = json.loads((TIMINGS / f"{timing['file']}.json").read_text())
+    rows = [row for row in found["result"][timing["part"]] if timing["of"].items() <= row.items()]
+    if not rows:
+        raise ValueError(f"no row of the part {timing['part']!r} of {timing['file']}.json has {timing['of']}")
+    if "accuracy" in timing:
+        values, unit = [100 * row[timing["accuracy"]] / row.get(timing.get("tested"), 1) for row in rows], " %"
+    else:
+        values, unit = [math.exp(row[timing["perplexity"]]) for row in rows], ""
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    runs = f"{len(rows)} run{'s' if len(rows) > 1 else ''}"
+    source = ", ".join([runs, timing["note"], found["device"]])
+    command = f"python tests/benchmarks/measure_{timing['file']}.py"
+    return Answer(
+        f"{statistics.mean(values):.2f}{spread}{unit}", statistics.mean(values), provenance=source, command=command
+    )
 
 
 def timed_in_turns(runs: dict) -> Answer | None:

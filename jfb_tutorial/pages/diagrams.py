@@ -16,7 +16,9 @@ from . import figures
 __all__ = [
     "backward_schemes",
     "explicit_and_implicit",
+    "family",
     "fold",
+    "looking_back",
     "shares_of_the_derivative",
     "square_that_keeps",
     "two_resolutions",
@@ -67,6 +69,43 @@ def explicit_and_implicit() -> Figure:
     return fig
 
 
+def family() -> Figure:
+    """Networks that repeat a step: how often each does so, and what makes sure that there is something to arrive at."""
+    branches = {
+        "a number of times": [("explicit networks", "nothing to arrive at: an output after so many layers")],
+        "until nothing changes": [
+            ("chapters 7 to 11", "one equilibrium, if R contracts"),
+            ("graphs, chapter 16", "one: the sizes in a row of W add up to less than 1"),
+            ("monotone networks, chapter 15", "one: W does not push outwards"),
+            ("transformers, chapter 16", "one or more: the state stays bounded"),
+            ("shortest paths, chapter 14", "one: the lowest point of a bowl"),
+        ],
+        "in ever smaller steps": [
+            ("neural ODEs, chapter 15", "one path, always"),
+            ("augmented neural ODEs", "the same, with room to pass"),
+        ],
+    }
+    fig, ax = plt.subplots(figsize=(4.8, 5.2))
+    ax.axis("off")
+    y, stem = 0.0, list[float]()
+    for branch, leaves in branches.items():
+        y -= 1.0
+        stem.append(y)
+        ax.text(0.75, y, branch, va="center", fontsize=11, color=figures.BLUE)
+        first = y
+        for name, sure in leaves:
+            y -= 1.15
+            ax.plot([1.1, 1.1, 1.5], [first - 0.4, y + 0.2, y + 0.2], color=figures.GREY, lw=1, ls="-")
+            ax.text(1.65, y + 0.2, name, va="center", fontsize=10.5)
+            ax.text(1.65, y - 0.28, sure, va="center", fontsize=9.5, color=figures.GREY)
+        y -= 0.35
+    ax.text(0, 0.1, "repeat a step …", va="center", fontsize=11, color=figures.BLUE)
+    for at in stem:
+        ax.plot([0.2, 0.2, 0.6], [-0.3, at, at], color=figures.GREY, lw=1, ls="-")
+    ax.set(xlim=(0, 8), ylim=(y - 0.3, 0.5))
+    return fig
+
+
 def fold() -> Figure:
     """All fixed points of y = d + y⁵ against d, those that attract and those that repel, and the box of JFB's Lemma F.1."""
     turn, alpha = 5**-0.25, toy.ALPHA
@@ -106,11 +145,36 @@ def _chain(ax: Axes, y: float, color: str, name: str, maps: Sequence[str], laten
             _bent_arrow(ax, (x - 0.88, y), (x - 0.4, y), color)
 
 
-def _bent_arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str, bend: float = 0.0) -> None:
+def _bent_arrow(
+    ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str, bend: float = 0.0, width: float = 1.8
+) -> None:
     bent = ConnectionStyle("arc3", rad=bend)
     patch = FancyArrowPatch(start, end, connectionstyle=bent, arrowstyle="-|>", mutation_scale=12)
-    patch.set(color=color, linewidth=1.8)
+    patch.set(color=color, linewidth=width)
     ax.add_patch(patch)
+
+
+def looking_back(text: str = "summer's d") -> Figure:
+    """One step of a transformer at the last place of a text: arrows to it from each place, as wide as it looks there, and its own layer."""
+    last = len(text) - 1
+    fig, ax = plt.subplots(figsize=(4.8, 2.9))
+    ax.axis("off")
+    for place, letter in enumerate(text):
+        ax.text(place, 0, {" ": "␣"}.get(letter, letter), ha="center", va="center", fontsize=14)
+        width = 0.6 + 3.0 * abs(np.sin(2.3 * place + 1)) ** 3
+        if place < last:
+            _bent_arrow(ax, (place, 0.35), (last - 0.1, 1.55), figures.BLUE, bend=-0.12, width=width)
+    _bent_arrow(ax, (last, 0.35), (last, 1.5), figures.BLUE, width=1.6)
+    for y, name in ((1.8, "+"), (3.0, "$F$")):
+        ax.text(
+            last, y, name, ha="center", va="center", fontsize=13, bbox={"boxstyle": "round", "fc": "none", "ec": "0.5"}
+        )
+    _bent_arrow(ax, (last, 2.15), (last, 2.6), figures.VERMILION)
+    _bent_arrow(ax, (last, 3.4), (last, 4.0), figures.VERMILION)
+    ax.text(last - 0.3, 4.0, "its new vector", ha="right", va="center", color=figures.VERMILION)
+    ax.text(0.5, 2.6, "attention:\nlook back", ha="left", va="center", color=figures.BLUE)
+    ax.set(xlim=(-0.6, last + 0.8), ylim=(-0.5, 4.3))
+    return fig
 
 
 def square_that_keeps() -> Figure:

@@ -1,4 +1,4 @@
-"""A deep equilibrium transformer: the network, the training and the measures of chapter 15's section on text.
+"""A deep equilibrium transformer: the network, the training and the measures of chapter 16.
 
 After Bai, Kolter and Koltun (2019) and their code (github.com/locuslab/deq, commit 7a97162, DEQ-Sequence/models/deq_transformer.py): one
 transformer block whose weights all steps share, and the tokens enter each step through queries, keys and values. Smaller here are

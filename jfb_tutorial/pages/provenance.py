@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from ..training.records import Record
 
-__all__ = ["Sources", "sources"]
+__all__ = ["Sources", "measured_on", "sources"]
 
 
 class Sources:
@@ -47,3 +48,10 @@ def sources(records: Sequence[Record]) -> Sources:
         which = "It was" if len(records) == 1 else f"{old} of them {'was' if old == 1 else 'were'}"
         text += f" {which} made by an older version of the training code."
     return Sources(text)
+
+
+def measured_on(timing: Mapping[str, Any], prefix: str) -> dict[str, str]:
+    """Named values that say where a file of `book/timings` was measured: `prefix` with _device, _torch, _date and _commit."""
+    named = {"device": timing["device"], "torch": timing["versions"]["torch"]}
+    named |= {"date": timing["date"], "commit": timing["commit"].split()[0]}
+    return {f"{prefix}_{key}": value for key, value in named.items()}

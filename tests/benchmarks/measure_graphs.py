@@ -8,7 +8,7 @@ Parts, with the processor time of one core, estimated from a few epochs on a mac
   it is there; all of seed 0 first;
 - `theory` (5 minutes): norms, radii, one-sided norms, the criterion, and the rules' cosines with the exact gradient, through training;
 - `linear` (seconds): the equilibrium without relu against a dense linear solve.
-What the file has of other parts stays. Chapter 15 reads it. The sets are looked for as `training/graph_sets.py` says.
+What the file has of other parts stays. Chapter 16 reads it. The sets are looked for as `training/graph_sets.py` says.
 
 The published protocol trains 200 epochs at 1e-3, halved after 50, in batches of 128, on nine tenths of the graphs, in ten folds. Here there
 are fewer epochs in batches of 32, at a rate chosen for that, on eight tenths, since a tenth chooses the epoch; of PROTEINS the first five of

@@ -13,7 +13,7 @@ Parts, in this order:
 
 A part goes on where it was stopped: what the file holds is left out. Processor seconds of a single thread. Estimated from a few steps of
 each on a busy machine, in minutes: choose 11, characters 39 and 35 (seeds 0 and 1, sixteen runs each), words 14, theory 5. With
---smoke all is tiny, takes a minute and needs no data. Chapter 15 reads it.
+--smoke all is tiny, takes a minute and needs no data. Chapter 16 reads it.
 """
 
 import copy

@@ -1,0 +1,105 @@
+"""What chapter 16 shows of its record of text, on numbers made up, and the spectra that it checks."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from jfb_tutorial.pages import text_record
+from jfb_tutorial.pages.text_record import ORDER, Text
+
+LN2 = float(np.log(2))
+AT = (1, 4, 13, 52)
+LOOK = {
+    "norm_of_J": 2.0,
+    "top": 1.2,
+    "radius": 0.8,
+    "cosines": {"JFB": 0.6, "UPG": 0.9},
+    "blocks": [[2.0, 0.0], [0.5, 4.0]],
+}
+
+
+def run(norm, rule, flat, seed):
+    row = {"norm": norm, "rule": rule, "penalty": 0.3 if flat else 0.0, "seed": seed, "updates": 400, "weights": 209473}
+    loss = (2 + 0.1 * seed) * LN2  # 2.0 and 2.1 bits
+    row |= {"seconds": 400.0 if rule == "exact" else 200.0, "valid": loss, "test": loss, "test_more": loss}
+    row |= {"at": AT, "steps": [loss + 1 / k for k in AT], "places": [[0.1 / k] * 3 for k in (4, 8, 13, 26)]}
+    return row | {"training": [LOOK] if seed == 0 else []}
+
+
+def theory_row(norm, rule, flat, seed, trained=True):
+    row = {
+        "norm": norm,
+        "rule": rule,
+        "penalty": (0.3 if flat else 0.0) if trained else None,
+        "seed": seed,
+        "trained": trained,
+    }
+    row |= {
+        "text": "a\n",
+        "ahead": {"plain": {"loss": 2.0}, "Anderson": {"loss": 1.9, "moved": 0.01, "most": 0.2 + seed}},
+    }
+    if seed or not trained:
+        row |= LOOK | {"norm_of_J": 4.0, "radius": None}
+    return row | ({} if seed and trained else {"criterion": 0.07})
+
+
+MEASURED = {
+    "characters": [run(*each, seed) for seed in (1, 0) for each in ORDER],
+    "words": [{"rule": "JFB", "weights": 900000, "updates": 400, "test": float(np.log(300))}],
+    "choose": [{"updates": 120}],
+    "theory": [theory_row(norm, "JFB", False, 0, trained=False) for norm in ("post", "pre")]
+    + [theory_row(*each, seed) for seed in (0, 1) for each in ORDER],
+}
+TEXT = Text(MEASURED)
+
+
+def test_runs_are_found_by_norm_rule_and_penalty():
+    assert [row["seed"] for row in TEXT.runs("post", "UPG")] == [0, 1]
+    assert all(row["penalty"] for row in TEXT.runs("post", "UPG", True))
+    assert TEXT.bits("pre", "JFB") == pytest.approx([2.0, 2.1])
+    assert TEXT.perplexity("pre", "exact", True) == "4.00 / 4.29"
+
+
+def test_speed_is_in_units_of_the_exact_rule():
+    rows = {row[0]: row[1:] for row in TEXT.run_rows()}
+    assert len(rows) == len(ORDER)
+    assert rows["post, JFB"] == ["2.000 / 2.100", "2.000 / 2.100", "4.00 / 4.29", "2.0×"]
+    assert rows["pre, exact, penalty"][-1] == "1.0×"
+    assert TEXT.run_caption().startswith("Shakespeare: 400 updates of 16 windows of 64 characters")
+
+
+def test_the_table_of_theory_takes_each_look_from_where_it_is():
+    rows = {row[0]: row[1:] for row in TEXT.theory_rows()}
+    assert rows["post, untrained"] == ["4.00", "1.20", "–", "0.070", "0.60", "0.90"]
+    # seed 0 from the end of its training, seed 1 from the part itself, whose radius is missing
+    assert rows["pre, UPG, penalty"] == ["3.00", "1.20", "0.80", "0.070", "0.60", "0.90"]
+    assert not any("one step" in name for name in rows)
+
+
+def test_numbers_of_the_sentences():
+    named = TEXT.values()
+    assert (named["ahead_moved"], named["ahead_most"], named["ahead_gain"]) == ("0.0100", "1.20", "0.1000")
+    assert (named["word_results"], named["word_weights"]) == ("JFB 300", "900,000")
+    assert TEXT.block_values() == {"text_own": "3.0", "text_others": "0.50"}
+    assert TEXT.bits_at("post", "JFB")[13] == pytest.approx(2 + 1 / 13 / LN2)
+
+
+def test_the_figures_are_those_of_the_record():
+    stairs, steps = TEXT.staircase(), TEXT.through_steps()
+    assert [label.get_text() for label in stairs.axes[0].get_xticklabels()] == ["a", "¶"]
+    shades = np.ma.masked_invalid(np.asarray(stairs.axes[0].images[0].get_array(), dtype=float))
+    assert shades.count() == 3, "nothing is drawn above the diagonal"
+    drawn = {line.get_label(): np.asarray(line.get_ydata()) for line in steps.axes[0].lines}
+    assert drawn["UPG"][2] == pytest.approx(2 + 1 / 13 / LN2)
+    assert "26" in TEXT.staircase_in_words()
+    assert "after 52" in TEXT.through_steps_in_words()
+    for figure in (stairs, steps):
+        plt.close(figure)
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_blocks_tell_the_radius_of_what_looks_back_only(norm):
+    causal, both = (text_record.spectrum(norm, 0, causal=each) for each in (True, False))
+    assert causal.ahead == 0.0 < both.ahead
+    assert causal.gap < 1e-8 < both.gap
+    assert causal.over > 1
