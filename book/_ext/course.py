@@ -2,7 +2,7 @@
 
 student/      the site without solutions and without the pages for teachers, and the notebooks with a cell for each answer
 instructor/   the site with open solutions, the notes, the rubric and the quizzes' answers; the notebooks with solutions
-slides/       the decks
+slides/       the decks, and each as a PDF if there is a Chromium
 student.zip   is for students, staff.zip has all of it
 
 Each edition is built from a copy of the book's source in which only what has to differ does. Nothing of a solution is in what
@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import leaks
+import slides
 from chapters import BOOK
 from course_sources import instructor_source, student_source
 
@@ -63,6 +64,16 @@ def build(book: Path, kind: str, folder: Path) -> None:
     )
 
 
+def build_slides(folder: Path) -> None:
+    """The decks, each with a PDF if there is a browser to print it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    decks = slides.build(folder)
+    try:
+        slides.print_all(decks)
+    except FileNotFoundError as error:
+        print(f"The slides have no PDF: {error}.")
+
+
 def _run(command: list[object]) -> None:
     run = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     if run.returncode:
@@ -94,12 +105,10 @@ def make(folder: Path) -> None:
         for each in made:
             each.result()
     shutil.rmtree(sources)
-    slides = folder / "slides"
-    shutil.rmtree(slides, ignore_errors=True)
-    _run([sys.executable, BOOK / "_ext" / "slides.py", slides])
+    build_slides(folder / "slides")
     archive(folder / "student.zip", student)
     refuse_leaks(folder / "student.zip", leaks.told_by_solutions())
-    archive(folder / "staff.zip", instructor, slides, folder / "student.zip")
+    archive(folder / "staff.zip", instructor, folder / "slides", folder / "student.zip")
 
 
 def archive(file: Path, *parts: Path) -> None:
