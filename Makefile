@@ -9,6 +9,8 @@
 # make work       copy the chapters into work/, for JupyterLab; what you have changed there stays
 # make lab        make work, and open it in JupyterLab
 # make plain      the chapters for Colab, VS Code or a code host, into book/_build/plain; REPOSITORY= is where they find the package
+# make course     what a lecturer hands out: the site and the notebooks without solutions, those with them, and the slides, into
+#                 book/course/_build, with student.zip and staff.zip
 # make serve      serve the built site on this machine
 # make lint       check the format, the style and the types
 # make clean      remove what was built; `rm -r .venv` removes the environment too
@@ -31,7 +33,7 @@ TESTS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/test_*.py))
 # hundreds of processes import the same modules: they are to be compiled once, whatever the environment says
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: book test notebooks records timings benchmarks work lab plain serve lint clean
+.PHONY: book test notebooks records timings benchmarks work lab plain course serve lint clean
 
 book: .venv/ready
 	$(BIN)/jupyter-book build book -W -n --keep-going -q
@@ -78,6 +80,9 @@ lab: work
 plain: .venv/ready
 	$(BIN)/python book/_ext/editions.py plain $(REPOSITORY)
 
+course: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python book/_ext/course.py
+
 serve: book
 	$(BIN)/python -m http.server --directory book/_build/html --bind 127.0.0.1 8000
 
@@ -87,7 +92,7 @@ lint: .venv/ready
 	$(BIN)/mypy
 
 clean:
-	rm -rf book/_build .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks
+	rm -rf book/_build book/course/_build .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks
 
 .venv/ready: pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

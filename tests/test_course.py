@@ -22,7 +22,7 @@ import chapters
 import references
 
 COURSE = BOOK / "course"
-PAGES = sorted(COURSE.rglob("*.md"))
+PAGES = [path for path in sorted(COURSE.rglob("*.md")) if "_build" not in path.parts]
 QUIZZES = sorted(COURSE.glob("quiz/*.yml"))
 SESSIONS = sorted(COURSE.glob("session-*.md"))
 NUMBERS = {path.stem[:2]: path for path in CHAPTERS}
@@ -228,7 +228,8 @@ def wrong_quiz(text: str, number: str) -> Iterator[str]:
         # a number at the end would be a position, which changes
         if not re.fullmatch(rf"quiz-{number}(-[a-z]+)+", name):
             yield f"{name} is no stable name for a question of chapter {number}"
-        if question["section"].lower() not in {*headings(number).values(), *targets(number)}:
+        # the page gives a section the name that docutils makes, book-s and not books
+        if question["section"].lower() not in {*map(references.identifier, headings(number)), *targets(number)}:
             yield f"{name} belongs to #{question['section']}, which chapter {number} does not have"
         if not 3 <= len(choices) <= 4 or [choice["right"] for choice in choices].count(True) != 1:
             yield f"{name} has {len(choices)} choices, or not one that is right"

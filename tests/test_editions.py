@@ -12,6 +12,8 @@ from nbformat.sign import NotebookNotary
 
 sys.path.insert(0, str(BOOK / "_ext"))
 
+import chapter_cells
+import chapters as chapters_read
 import editions
 from plain_markdown import Renderer
 
@@ -62,9 +64,9 @@ def test_exercises_have_an_answer_cell_and_their_solution_elsewhere(name, folder
     assert "{solution-start}" not in "\n".join(texts(chapter))
     exercises = [i for i, cell in enumerate(chapter.cells) if cell.source.startswith("### Exercise")]
     assert len(exercises) == source.count("{exercise}")
-    for i in exercises:
+    for i, label in zip(exercises, chapters_read.exercises(BOOK / name), strict=True):
         assert chapter.cells[i].source.endswith(f"[Solution](solutions/{name})")
-        assert chapter.cells[i + 1].source == "# your answer\n"
+        assert chapter.cells[i + 1].source == chapter_cells.answer_cell(label).source
     if exercises:
         solutions = read(folder / "solutions" / name)
         headings = [cell for cell in solutions.cells if cell.source.startswith("## Exercise")]
@@ -182,3 +184,13 @@ def test_a_plain_chapter_runs_alone_in_an_empty_folder(tmp_path):
     code = "\n".join(texts(notebook, "code")[:4])
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
     assert (tmp_path / "jfb-book" / "book" / "records").is_dir()
+
+
+def test_an_exercise_without_a_check_has_a_plain_cell_for_the_answer():
+    assert chapter_cells.answer_cell("ex-99-none").source == "# your answer\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["student"], ["instructor"], ["teacher", "folder"]])
+def test_what_is_no_edition_is_explained(arguments, capsys):
+    assert editions.main(arguments) == 2
+    assert "student     as work, without solutions" in capsys.readouterr().err

@@ -26,6 +26,7 @@ sys.path.insert(0, str(BOOK / "_ext"))
 import chapters
 import editions
 import references
+import roles
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 ADDRESS = "https://github.com/someone/book"
@@ -216,7 +217,7 @@ def small_book(tmp_path_factory):
 @pytest.fixture
 def sources(small_book, monkeypatch):
     """The editions' functions, made to read the small book."""
-    for module in (chapters, editions, references):
+    for module in (chapters, editions, references, roles):
         monkeypatch.setattr(module, "BOOK", small_book.folder)
     return small_book.folder
 
@@ -345,7 +346,7 @@ def test_a_link_to_nowhere_is_refused(sources):
     with pytest.raises(
         ValueError, match=r"\{numref\}`fig-none` names no figure of the book; its figures are fig-05-first"
     ):
-        editions.roles(sources / "05-one.ipynb")["numref"]("fig-none")
+        roles.roles(sources / "05-one.ipynb")["numref"]("fig-none")
 
 
 def test_a_link_to_a_page_that_is_no_notebook_leads_to_the_published_one_or_is_none(sources, monkeypatch):

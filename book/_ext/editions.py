@@ -1,168 +1,37 @@
-"""The chapters as a reader uses them: `editions.py work|plain [FOLDER]`. Generated, and never committed.
+"""The chapters as a reader uses them: `editions.py work|plain|student|instructor [FOLDER]`. Generated, and never committed.
 
-work    for JupyterLab, into work/: folded code is folded, citations, references and times are resolved, each exercise has a cell
-        for the answer, and its solution is in solutions/. A chapter that the reader has changed is left as it is.
-plain   for Colab, VS Code and a code host, into book/_build/plain/: a first cell sets up what is missing, and a chapter runs
-        alone in an empty folder.
+work        for JupyterLab, into work/: folded code is folded, citations, references and times are resolved, each exercise has a
+            cell for the answer, and its solution is in solutions/. A chapter that the reader has changed is left as it is.
+plain       for Colab, VS Code and a code host, into book/_build/plain/: a first cell sets up what is missing, and a chapter runs
+            alone in an empty folder.
+student     as work, without solutions; instructor: each solution is folded below its exercise. `course.py` calls for both,
+            and the package lies beside the chapters, so that they run where nothing of the book is installed.
 """
 
-import copy
+import base64
 import hashlib
 import json
-import re
 import shutil
 import sys
-import unicodedata
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
+import jfb_tutorial
 import nbformat
 from nbformat import NotebookNode
 from nbformat.sign import NotebookNotary
 from nbformat.v4 import new_code_cell, new_markdown_cell
-from pybtex.database import BibliographyData, Entry, parse_file
-from pybtex.richtext import Text
 
-import quizzes
-from chapters import BOOK, chapter_time, figures, named_values, notebooks, repository, title
+from chapter_cells import answer_cell, assembled, fold, named, render, renderer_of
+from chapters import BOOK, chapter_time, notebooks, repository, title
 from plain_markdown import Renderer
-from references import Links
 
 READ = ("records", "timings", "images", "runs.py")
 """What chapters read beside themselves."""
 
-_SOLUTION = re.compile(
-    r"^(`{3,}|:{3,})\{solution-(?P<which>start|end)\}[ ]*(?P<label>\S*)[^\n]*\n(?::[^\n]*\n)*\1[ ]*$", re.MULTILINE
-)
-_WORDS = re.compile(r"(?P<words>.*?)\s*<(?P<target>[^<>]+)>", re.DOTALL)
-_FOLDED = {"hide-input", "remove-input"}
-
-
-# What the roles of the text stand for
-
-
-def roles(path: Path) -> dict:
-    """For each role of a chapter, what makes Markdown of its text."""
-    numbers = named_values(path)
-    bibliography = parse_file(BOOK / "references.bib", "bibtex")
-    return {
-        "cite": lambda keys: _citation(bibliography, keys),
-        "chapter-time": chapter_time,
-        "glue:text": lambda name: numbers[name],
-        "ref": _reference_to,
-        "prf:ref": _reference_to,
-        "numref": _reference_to_figure,
-    }
-
-
-def _reference_to(text: str) -> str:
-    """A link: `words <target>`, or a target alone, whose section then gives the words."""
-    found = _WORDS.fullmatch(text)
-    return f"[{found['words']}](#{found['target']})" if found else f"[](#{text})"
-
-
-def _reference_to_figure(text: str) -> str:
-    found = _WORDS.fullmatch(text)
-    name = found["target"] if found else text
-    numbers = {figure.name: figure.number for path in notebooks() for figure in figures(path)}
-    if name not in numbers:
-        raise ValueError(
-            f"{{numref}}`{text}` names no figure of the book; its figures are {', '.join(numbers) or 'none'}"
-        )
-    words = found["words"].replace("%s", "{number}") if found else "Figure {number}"
-    return f"[{words.replace('{number}', numbers[name])}](#{name})"
-
-
-def _citation(bibliography: BibliographyData, keys: str) -> str:
-    return "[" + "; ".join(_work_cited(bibliography.entries[key.strip()]) for key in keys.split(",")) + "]"
-
-
-def _work_cited(entry: Entry) -> str:
-    """Authors and year, linked to the work where the bibliography has an address."""
-    names = [_plain(" ".join(person.prelast_names + person.last_names)) for person in entry.persons["author"]]
-    who = names[0] if len(names) == 1 else " and ".join(names) if len(names) == 2 else f"{names[0]} et al."
-    text, fields = f"{who}, {entry.fields['year']}", entry.fields
-    address = f"https://doi.org/{fields['doi']}" if "doi" in fields else fields.get("url")
-    return f"[{text}]({address})" if address else text
-
-
-def _plain(latex: str) -> str:
-    return unicodedata.normalize("NFC", str(Text.from_latex(latex)))
-
-
-# A chapter taken apart: its cells, and the solutions
-
-
-def _split(cells: list[NotebookNode]) -> tuple[list[NotebookNode], dict[str, list[NotebookNode]]]:
-    """The cells without the solutions, and those of each solution by its label."""
-    chapter: list[NotebookNode] = []
-    solutions: dict[str, list[NotebookNode]] = {}
-    into = chapter
-    for cell in cells:
-        if cell.cell_type != "markdown":
-            into.append(cell)
-            continue
-        begin = 0
-        for mark in _SOLUTION.finditer(cell.source):
-            _add_text(into, cell.source[begin : mark.start()])
-            into = solutions.setdefault(mark["label"], []) if mark["which"] == "start" else chapter
-            begin = mark.end()
-        _add_text(into, cell.source[begin:])
-    return chapter, solutions
-
-
-def _add_text(cells: list[NotebookNode], text: str) -> None:
-    # an exercise gets a cell of its own, so that a cell for the answer can follow it
-    for part in re.split(r"(?=^:{3,}\{exercise\})", text, flags=re.MULTILINE):
-        if part.strip():
-            cells.append(new_markdown_cell(part.strip()))
-
-
-def _label(text: str) -> str | None:
-    """The label of the exercise that a cell holds."""
-    found = re.search(r"^:{3,}\{exercise\}.*?^:label: (\S+)$", text, re.MULTILINE | re.DOTALL)
-    return found[1] if found else None
-
-
-def _captioned(path: Path, cells: list[NotebookNode]) -> list[NotebookNode]:
-    """The cells of a chapter, each that draws a figure followed by its number and caption."""
-    captions = {figure.cell: f"*Figure {figure.number}.* {figure.caption}" for figure in figures(path)}
-    every: list[NotebookNode] = []
-    for position, cell in enumerate(cells):
-        every.append(cell)
-        if cell.cell_type == "code" and position in captions:
-            every.append(new_markdown_cell(captions[position]))
-    return every
-
-
-def _render(renderer: Renderer, cells: list[NotebookNode]) -> None:
-    for cell in cells:
-        if cell.cell_type == "markdown":
-            cell.source = renderer.render(cell.source)
-
-
-def _fold(cell: NotebookNode) -> None:
-    """As JupyterLab and VS Code know it."""
-    if _FOLDED & set(cell.metadata.get("tags", [])):
-        cell.metadata["jupyter"] = {"source_hidden": True}
-
-
-def _renderer(path: Path, *, fragments: bool, up: str = "", dollars: bool = False) -> Renderer:
-    number = re.match(r"(\d+)-", path.name)
-    return Renderer(
-        number[1] if number else "",
-        roles(path),
-        dollars=dollars,
-        links=Links(path.name, fragments=fragments, up=up),
-        quiz=lambda: quizzes.as_markdown(path.stem),
-        figures={figure.name: figure.number for figure in figures(path)},
-    )
-
-
-def _named(cells: list[NotebookNode]) -> list[NotebookNode]:
-    """With identifiers that stay the same, so that a chapter generated again is the same file."""
-    for number, cell in enumerate(cells):
-        cell.id = f"cell-{number:02d}"
-    return cells
+# both JupyterLab and Colab fold what follows a heading that is marked so, up to the next heading
+FOLDED_HEADING = {"jp-MarkdownHeadingCollapsed": True, "collapsed": True}
 
 
 # Work
@@ -186,28 +55,20 @@ def work(folder: Path) -> None:
 
 def work_edition(path: Path) -> tuple[NotebookNode, NotebookNode | None]:
     """A chapter for JupyterLab, and the notebook of its solutions; None if it has no exercises."""
-    notebook = nbformat.read(path, as_version=4)
-    cells, solutions = _split(_captioned(path, notebook.cells))
-    renderer = _renderer(path, fragments=True)
-    chapter: list[NotebookNode] = []
-    order: list[tuple[str, str]] = []
-    for cell in cells:
-        label = _label(cell.source) if cell.cell_type == "markdown" else None
-        _render(renderer, [cell])
-        _fold(cell)
-        chapter.append(cell)
-        if label:
-            heading = cell.source.partition("\n")[0].lstrip("# ")
-            order.append((label, heading))
-            cell.source += f"\n\n[Solution](solutions/{path.name})"
-            chapter.append(new_code_cell("# your answer\n"))
-    notebook.cells = _named(chapter)
-    return notebook, _solutions(path, order, solutions) if order else None
+    solved: list[tuple[str, list[NotebookNode]]] = []
+
+    def answer(cell: NotebookNode, label: str, solution: list[NotebookNode]) -> list[NotebookNode]:
+        solved.append((cell.source.partition("\n")[0].lstrip("# "), solution))
+        cell.source += f"\n\n[Solution](solutions/{path.name})"
+        return [answer_cell(label)]
+
+    notebook = assembled(path, renderer_of(path, fragments=True), answer)
+    return notebook, _solutions(path, solved) if solved else None
 
 
-def _solutions(path: Path, order: list[tuple[str, str]], solutions: dict[str, list[NotebookNode]]) -> NotebookNode:
+def _solutions(path: Path, solved: list[tuple[str, list[NotebookNode]]]) -> NotebookNode:
     """All solutions of a chapter, each under a folded heading."""
-    renderer = _renderer(path, fragments=True, up="../")
+    renderer = renderer_of(path, fragments=True, up="../")
     cells = [
         new_markdown_cell(
             f"# Solutions: {title(path)}\n\nEach is folded; the arrow beside its heading opens it. They use names of "
@@ -215,13 +76,10 @@ def _solutions(path: Path, order: list[tuple[str, str]], solutions: dict[str, li
         ),
         new_code_cell(RUN_THE_CHAPTER.format(path.name), metadata={"jupyter": {"source_hidden": True}}),
     ]
-    for label, heading in order:
-        own = copy.deepcopy(solutions.get(label, []))
-        _render(renderer, own)
-        # JupyterLab folds all that follows up to the next heading
-        cells.append(new_markdown_cell(f"## {heading}", metadata={"jp-MarkdownHeadingCollapsed": True}))
-        cells += own
-    notebook = nbformat.v4.new_notebook(cells=_named(cells))
+    for heading, solution in solved:
+        folded = {"jp-MarkdownHeadingCollapsed": True}
+        cells += [new_markdown_cell(f"## {heading}", metadata=folded), *render(renderer, solution)]
+    notebook = nbformat.v4.new_notebook(cells=named(cells))
     notebook.metadata = nbformat.read(path, as_version=4).metadata
     return notebook
 
@@ -247,7 +105,7 @@ def _start() -> NotebookNode:
         "|---|---|",
     ]
     lines += [f"| [{title(path)}]({path.name}) | {chapter_time(path.stem)} |" for path in notebooks()]
-    notebook = nbformat.v4.new_notebook(cells=_named([new_markdown_cell("\n".join(lines))]))
+    notebook = nbformat.v4.new_notebook(cells=named([new_markdown_cell("\n".join(lines))]))
     notebook.metadata = nbformat.read(notebooks()[0], as_version=4).metadata
     return notebook
 
@@ -335,34 +193,76 @@ def plain(folder: Path, address: str) -> None:
 
 def plain_edition(path: Path, address: str) -> NotebookNode:
     """A chapter without directives and roles, that sets itself up."""
-    notebook = nbformat.read(path, as_version=4)
-    cells, solutions = _split(_captioned(path, notebook.cells))
-    renderer = _renderer(path, fragments=False, dollars=True)
-    ordered: list[NotebookNode] = []
-    for cell in cells:
-        label = _label(cell.source) if cell.cell_type == "markdown" else None
-        _render(renderer, [cell])
-        ordered.append(cell)
-        if label and label in solutions:
-            _render(renderer, solutions[label])
-            # both hosts fold what follows a heading that is marked so
-            folded = {"jp-MarkdownHeadingCollapsed": True, "collapsed": True}
-            ordered += [new_markdown_cell("#### Solution", metadata=folded), *solutions[label]]
-    for cell in ordered:
-        _fold(cell)
+    renderer = renderer_of(path, fragments=False, dollars=True)
+    notebook = assembled(path, renderer, lambda cell, label, solution: _folded(renderer, solution))
+    for cell in notebook.cells:
         if cell.cell_type == "code" and cell.metadata.get("jupyter", {}).get("source_hidden"):
             cell.metadata["cellView"] = "form"  # as Colab knows it
     set_up = new_code_cell(SET_UP.format(repository=address), metadata={"tags": ["set-up"]})
-    notebook.cells = _named([ordered[0], set_up, *ordered[1:]])
+    notebook.cells = named([notebook.cells[0], set_up, *notebook.cells[1:]])
     return notebook
 
 
+def _folded(renderer: Renderer, solution: list[NotebookNode]) -> list[NotebookNode]:
+    """A solution below its exercise, under a folded heading."""
+    if not solution:
+        return []
+    for cell in solution:
+        fold(cell)
+    return [new_markdown_cell("#### Solution", metadata=FOLDED_HEADING), *render(renderer, solution)]
+
+
+# Student and instructor
+
+
+def student_edition(path: Path) -> NotebookNode:
+    """A chapter for JupyterLab with a cell for each answer, and no solution anywhere."""
+    return assembled(path, renderer_of(path, fragments=True), lambda cell, label, solution: [answer_cell(label)])
+
+
+def instructor_edition(path: Path) -> NotebookNode:
+    """The same, with each solution folded below the cell for the answer."""
+    renderer = renderer_of(path, fragments=True)
+    return assembled(path, renderer, lambda cell, label, solution: [answer_cell(label), *_folded(renderer, solution)])
+
+
+def handed_out(folder: Path, edition: Callable[[Path], NotebookNode]) -> None:
+    """Write the chapters in an edition, and all that they need beside PyTorch and its like."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _copy_what_chapters_read(folder)
+    package = Path(jfb_tutorial.__file__).parent
+    shutil.copytree(package, folder / package.name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in notebooks():
+        _write(folder / path.name, edition(path))
+    _write(folder / "start.ipynb", _start())
+
+
+def pack(folder: Path) -> None:
+    """Make modules that no one reads by the way: the checks of the exercises know the answers. Who wants to can unpack them."""
+    for path in folder.glob("*.py"):
+        packed = base64.b85encode(zlib.compress(path.read_bytes(), 9)).decode()
+        path.write_text(PACKED.format(packed))
+
+
+PACKED = """\
+# Packed, so that nobody reads an answer by the way
+import base64, zlib
+exec(compile(zlib.decompress(base64.b85decode({!r})), __file__, "exec"))
+"""
+
+
 def main(arguments: list[str]) -> int:
+    """Make one of the editions."""
     kind, *rest = arguments or [""]
     if kind == "work":
         work(Path(rest[0]) if rest else BOOK.parent / "work")
     elif kind == "plain":
         plain(BOOK / "_build" / "plain", rest[0] if rest else repository())
+    elif kind == "student" and rest:
+        handed_out(Path(rest[0]), student_edition)
+        pack(Path(rest[0]) / "jfb_tutorial" / "pages" / "exercises")
+    elif kind == "instructor" and rest:
+        handed_out(Path(rest[0]), instructor_edition)
     else:
         print(__doc__, file=sys.stderr)
         return 2

@@ -85,7 +85,7 @@ class Renderer:
 
     def _role(self, match: re.Match) -> str:
         if match["name"] not in self.roles:
-            raise ValueError(f"no plain form is known for the role {match[0]}; add it to book/_ext/editions.py")
+            raise ValueError(f"no plain form is known for the role {match[0]}; add it to book/_ext/roles.py")
         return self.roles[match["name"]](match["text"])
 
     def _directive(self, name: str, title: str, body: list[str]) -> list[str]:

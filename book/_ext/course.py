@@ -1,0 +1,132 @@
+"""The course, to be handed out: `course.py [FOLDER]`, into book/course/_build. Generated, and never committed.
+
+student/      the site without solutions and without the pages for teachers, and the notebooks with a cell for each answer
+instructor/   the site with open solutions, the notes, the rubric and the quizzes' answers; the notebooks with solutions
+slides/       the decks, and each as a PDF if there is a Chromium
+student.zip   is for students, staff.zip has all of it
+
+Each edition is built from a copy of the book's source in which only what has to differ does. Nothing of a solution is in what
+students are given, or the command fails: see `leaks`.
+"""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import leaks
+import slides
+from chapters import BOOK
+from course_sources import instructor_source, student_source
+
+HANDED_OUT = """\
+# Jacobian-Free Backpropagation, from y = d + y⁵ to CIFAR-10: {edition}
+
+Read: open `site/index.html` in a browser. No network is needed.
+
+Run: with Python 3.11 or newer, in the folder `notebooks`,
+
+    python -m venv .venv
+    .venv/bin/python -m pip install -r requirements.txt
+    .venv/bin/python -m jupyter lab start.ipynb
+
+(on Windows .venv\\Scripts\\python). Whoever has PyTorch, torchvision, SciPy, scikit-learn, Matplotlib and JupyterLab can leave out the first
+two lines. If a figure does not answer to the mouse, run its cell, or choose File > Trust Notebook.
+
+{more}
+"""
+
+FOR_STUDENTS = "Below each exercise is a cell for your answer. Hand in the notebook."
+
+FOR_STAFF = """\
+Solutions are open in the pages, and folded below the exercises in the notebooks. The pages under "Teaching" have the plans of the
+sessions, the notes, the rubric and the quizzes' answers. The folder `slides` has the decks; `student.zip` is what students get.
+Do not publish this folder."""
+
+
+def build(book: Path, kind: str, folder: Path) -> None:
+    """The site and the notebooks of a source."""
+    tool = Path(sys.executable).with_name("jupyter-book")
+    _run([tool, "build", book, "-W", "-n", "--keep-going", "-q"])
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(book / "_build" / "html", folder / "site", ignore=shutil.ignore_patterns(".buildinfo"))
+    _run([sys.executable, book / "_ext" / "editions.py", kind, folder / "notebooks"])
+    (folder / "notebooks" / "requirements.txt").write_text(requirements())
+    for_students = kind == "student"
+    (folder / "README.md").write_text(
+        HANDED_OUT.format(
+            edition="the course" if for_students else "the course, for staff",
+            more=FOR_STUDENTS if for_students else FOR_STAFF,
+        )
+    )
+
+
+def build_slides(folder: Path) -> None:
+    """The decks, each with a PDF if there is a browser to print it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    decks = slides.build(folder)
+    try:
+        slides.print_all(decks)
+    except FileNotFoundError as error:
+        print(f"The slides have no PDF: {error}.")
+
+
+def _run(command: list[object]) -> None:
+    run = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise SystemExit(f"{run.stdout}\n{run.stderr}\n{' '.join(map(str, command))} failed")
+
+
+def requirements() -> str:
+    """What the notebooks need, for pip; the package lies beside them."""
+    project = tomllib.loads((BOOK.parent / "pyproject.toml").read_text())["project"]
+    return "\n".join([*project["dependencies"], *project["optional-dependencies"]["notebooks"], ""])
+
+
+def refuse_leaks(path: Path, told: leaks.Told) -> None:
+    """Fail if anything of a solution is in a folder or an archive."""
+    found = [f"{file}: {label}: {what}" for file, label, what in leaks.found_in(path, told)]
+    if found:
+        raise SystemExit("\n".join(["parts of solutions are in what students are given:", *found[:40]]))
+
+
+def make(folder: Path) -> None:
+    """All of the course."""
+    student, instructor = folder / "student", folder / "instructor"
+    sources = folder / "sources"
+    with ThreadPoolExecutor() as pool:
+        made = [
+            pool.submit(build, student_source(sources / "student"), "student", student),
+            pool.submit(build, instructor_source(sources / "instructor"), "instructor", instructor),
+        ]
+        for each in made:
+            each.result()
+    shutil.rmtree(sources)
+    build_slides(folder / "slides")
+    archive(folder / "student.zip", student)
+    refuse_leaks(folder / "student.zip", leaks.told_by_solutions())
+    archive(folder / "staff.zip", instructor, folder / "slides", folder / "student.zip")
+
+
+def archive(file: Path, *parts: Path) -> None:
+    """Files and folders in one archive, each under its own name."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
+        for part in parts:
+            for path in sorted(part.rglob("*")) if part.is_dir() else [part]:
+                made.write(path, path.relative_to(part.parent))
+
+
+def main(arguments: list[str]) -> int:
+    """Make the course, and say where it is."""
+    folder = Path(arguments[0]) if arguments else BOOK / "course" / "_build"
+    folder.mkdir(parents=True, exist_ok=True)
+    make(folder)
+    print(f"For students: {folder / 'student.zip'}\nFor staff:    {folder / 'staff.zip'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
