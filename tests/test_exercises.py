@@ -25,7 +25,7 @@ from torch import nn
 from jfb_tutorial import theory, toy
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, NeumannSeries
 from jfb_tutorial.normalisation import operator_norm
-from jfb_tutorial.pages import certificates, exercises, instances, parity, paths, restoration, sudoku
+from jfb_tutorial.pages import certificates, exercises, instances, parity, paths, peer_record, restoration, sudoku
 from jfb_tutorial.pages.exercises import ch02, ch03, ch13, running, trials
 from jfb_tutorial.pages.exercises.unchecked import DERIVATIONS, OPEN
 from jfb_tutorial.pages.layers import tanh_layer
@@ -404,6 +404,10 @@ def solutions():
         "ex-14-warm": {"one_more": one_more, "safe": "for a contraction"},
         "ex-14-solvable": {"is_solution": is_solution, "errs": "it misses a puzzle that has one"},
         "ex-14-order": {"step": swapped, "jacobian": swapped_jacobian},
+        "ex-15-splitting": {"peaceman_rachford": from_chapter("15", "peaceman_rachford"), "fewest": "0.1"},
+        "ex-15-relu": {"below": 1 / 3, "relu_climbs": False},
+        "ex-15-order": {"swaps": from_chapter("15", "swaps"), "above": 4 / 3},
+        "ex-15-factors": {"u": [1, 1], "g": [2, 6], "by_factors": peer_record.ring_by_factors()},
     }
 
 
@@ -567,6 +571,7 @@ WRONG: dict[str, list[tuple[str, Any]]] = {
         ("some-left-out", {"unnoticed": ["two digits"]}),
     ],
     "ex-14-pieces": [("jfb", {"gradient": 1.0})],
+    "ex-15-splitting": [("the-larger-the-better", {"fewest": "10"})],
     "ex-14-order": [
         (
             "the-old-order",

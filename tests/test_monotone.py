@@ -11,7 +11,7 @@ from jfb_tutorial import theory
 from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, NeumannSeries, Unrolled, UnrolledPhantom
 from jfb_tutorial.pages import monotone
 from jfb_tutorial.pages.instances import by_differences, gradient_of, off
-from jfb_tutorial.pages.peer_record import smallest_descent
+from jfb_tutorial.pages.peer_record import ring_by_factors, smallest_rate
 from jfb_tutorial.solvers import FixedPointIteration
 
 EXACT = ImplicitDifferentiation("gmres", tol=1e-11, max_steps=4000)
@@ -184,11 +184,14 @@ def test_jfb_of_peaceman_rachford_goes_through_the_resolvent():
     torch.testing.assert_close(bias, towards[0].detach(), atol=1e-8, rtol=1e-6)
 
 
-def test_with_relu_one_sample_never_ascends_and_with_other_slopes_it_may():
-    relu = smallest_descent(5000)
-    assert relu.descent >= -1e-12
-    assert relu.outwards < 1e-9
-    assert smallest_descent(5000, slope=0.1).descent < -0.01
+def test_with_relu_one_sample_never_ascends_and_otherwise_it_may():
+    for m in (0.05, 1.0):
+        relu = smallest_rate(5000, m=m)
+        assert relu.rate >= m - 1e-9
+        assert relu.outwards <= 1 - m + 1e-9
+    assert smallest_rate(5000, slope=0.1).rate < -0.01
+    assert smallest_rate(5000, m=-0.5).rate < 0
+    assert ring_by_factors() == -12
 
 
 def test_splitting_computes_the_linear_part_once_and_finds_the_same(monkeypatch):

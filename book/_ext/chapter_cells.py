@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+from jfb_tutorial.pages import exercises
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
@@ -13,11 +14,6 @@ from chapters import figures
 from plain_markdown import Renderer
 from references import Links
 from roles import roles
-
-try:
-    from jfb_tutorial.pages import exercises
-except ImportError:  # until the checks are there
-    exercises = None
 
 _SOLUTION = re.compile(
     r"^(`{3,}|:{3,})\{solution-(?P<which>start|end)\}[ ]*(?P<label>\S*)[^\n]*\n(?::[^\n]*\n)*\1[ ]*$", re.MULTILINE
@@ -84,7 +80,7 @@ def assembled(path: Path, renderer: Renderer, follow: Follow) -> NotebookNode:
 
 def answer_cell(label: str) -> NotebookNode:
     """Where the answer to an exercise goes; with its check, if it has one."""
-    return new_code_cell(exercises.stub(label) if exercises and label in exercises.labels() else "# your answer\n")
+    return new_code_cell(exercises.stub(label) if label in exercises.labels() else "# your answer\n")
 
 
 def _captioned(path: Path, cells: list[NotebookNode]) -> list[NotebookNode]:

@@ -27,6 +27,10 @@ RUN = 6
 CHARACTERS = 12  # a shorter run, 0 0 1 0 2 0, is in any table
 PACKAGE = Path(jfb_tutorial.__file__).parent
 
+_TEX = re.compile(
+    r"\\+(?=(?:t(?:anh|frac|heta|imes|op|ext|ilde|o)|n(?:abla|eq|ot)|r(?:ho|ight|angle|vert|m))(?![a-z]))"
+)
+"""Before a command of TeX that begins like the break of a line or the tab of JSON."""
 _JSON = ((re.compile(r"\\\\"), " "), (re.compile(r"\\[nrt]"), " "), (re.compile(r"\\u003c"), "<"))
 _INLINE = re.compile(r"</?(?:span|code|em|strong|b|i|sup|sub)\b[^>]*>")
 _SCRIPT = re.compile(r"<(script|style)\b.*?</\1>", re.DOTALL)
@@ -36,7 +40,7 @@ _WORD = re.compile(r"\w+")
 
 def words(text: str) -> list[str]:
     """The words of a text, code or page, as they are read: without the markup of HTML and JSON, but with what stands in its attributes."""
-    for pattern, plain in _JSON:
+    for pattern, plain in ((_TEX, " "), *_JSON):
         text = pattern.sub(plain, text)
     return _WORD.findall(html.unescape(_INLINE.sub("", text)))
 

@@ -75,13 +75,13 @@ def family() -> Figure:
         "a number of times": [("explicit networks", "nothing to arrive at: an output after so many layers")],
         "until nothing changes": [
             ("chapters 7 to 11", "one equilibrium, if R contracts"),
-            ("graphs, chapter 16", "one: the sizes in a row of W add up to less than 1"),
+            ("implicit graph networks", "one: the sizes in a row of W add up to less than 1"),
             ("monotone networks, chapter 15", "one: W does not push outwards"),
-            ("transformers, chapter 16", "one or more: the state stays bounded"),
+            ("transformers in equilibrium", "one or more: the state stays bounded"),
             ("shortest paths, chapter 14", "one: the lowest point of a bowl"),
         ],
         "in ever smaller steps": [
-            ("neural ODEs, chapter 15", "one path, always"),
+            ("neural ODEs, chapter 15", "one path, if f is Lipschitz"),
             ("augmented neural ODEs", "the same, with room to pass"),
         ],
     }

@@ -13,7 +13,7 @@ import torch
 from . import odes
 from .recorded import spread
 
-__all__ = ["PUBLISHED", "Draws", "PathSpectrum", "Peers", "path_spectrum", "smallest_descent"]
+__all__ = ["PUBLISHED", "Draws", "PathSpectrum", "Peers", "path_spectrum", "ring_by_factors", "smallest_rate"]
 
 Row = Mapping[str, Any]
 
@@ -89,6 +89,11 @@ class Peers:
             "adjoint_cosine": f"{usual['computed_cosine']:.3f}",
             "adjoint_angle": f"{math.degrees(math.acos(usual['computed_cosine'])):.1f}",
             "adjoint_fine": f"{100 * fine['computed_off']:.1f}",
+            "adjoint_ode": f"{100 * usual['off']:.1f}",
+            "direct_ode": f"{100 * self.adjoint('neural ODE', 'after', 1e-3, 'backpropagation')['off']:.1f}",
+            "adjoint_rough": f"{self.adjoint('augmented neural ODE', 'after', 1e-1)['computed_cosine']:.2f}",
+            "adjoint_bytes": f"{self.cost('neural ODE, adjoint')['bytes'] / 1e6:.1f}",
+            "direct_bytes": f"{self.cost('neural ODE')['bytes'] / 1e6:.0f}",
             "adjoint_steps": str(row["steps"]),
             "adjoint_reference": f"{100 * row['reference_off']:.2g}",
         }
@@ -124,7 +129,18 @@ class Peers:
         direct = next(
             row for row in self.measured["choose"] if (row["system"], row["rate"]) == ("neural ODE", trial["rate"])
         )
+        others = [
+            100 * row["test_accuracy"]
+            for system in ("neural ODE", "augmented neural ODE", "monotone, exact", "monotone, JFB")
+            for row in self.runs(system)
+        ]
+        time = {system: np.mean([row["seconds"] for row in self.runs(system)]) for system in ("JFB", "neural ODE")}
         return {
+            "peers_jfb": spread((100 * row["test_accuracy"] for row in self.runs("JFB")), 1),
+            "peers_twin": spread((100 * row["test_accuracy"] for row in self.runs("explicit twin")), 1),
+            "peers_low": f"{min(others):.1f}",
+            "peers_high": f"{max(others):.1f}",
+            "peers_ode_time": f"{time['neural ODE'] / time['JFB']:.1f}",
             "cost_published": f"{self.cost('neural ODE, fold 1, filters 92')['seconds']:.1f}",
             "cost_folded": f"{self.cost('neural ODE')['seconds']:.2f}",
             "adjoint_updates": str(trial["updates"]),
@@ -152,12 +168,21 @@ class Peers:
         return lines
 
     def theory_values(self) -> dict[str, str]:
-        """‖W‖ before and after, the largest real part of an eigenvalue of W after."""
+        """‖W‖ before training and after; what the plain step is in the published network then; the largest sure α in the other."""
         named = {}
         for key, system in (("w", "monotone, exact"), ("large", "monotone, large W, exact")):
             for when in ("before", "after"):
                 sizes = [row["W"]["norm"] for row in self.theory(system, when)]
-                named[f"{key}_{when}"] = f"{np.mean(sizes):.2f}"
+                named[f"{key}_{when}"] = f"{np.mean(sizes):.1f}"
+        plain = [
+            step for row in self.theory("monotone, exact", "after") for step in row["steps"] if step["kind"] == "plain"
+        ]
+        each = [at for step in plain for at in step["each"]]
+        named["w_radius"] = f"{np.mean([at['radius'] for at in each]):.2f}"
+        named["w_norm"] = f"{np.mean([at['norm'] for at in each]):.1f}"
+        named["w_steps"] = str(max(step["evaluations"] for step in plain))
+        (large,) = self.theory("monotone, large W, exact", "after")
+        named["large_alpha"] = f"{large['largest_alpha']:.3f}"
         return named
 
 
@@ -171,28 +196,42 @@ def _measures(steps: Sequence[Row]) -> list[str]:
 
 
 class Draws(NamedTuple):
-    """Random monotone layers of three units, one sample each."""
+    """Random layers of three units, one sample each."""
 
     outwards: float
-    descent: float
+    """The largest ⟨u, Wu⟩/‖u‖²."""
+    rate: float
+    """The smallest rate of descent by JFB of the plain step, ⟨ŵ, b⟩/‖ŵ‖² with the exact row ŵ and JFB's b."""
 
 
-def smallest_descent(count: int, *, slope: float = 0.0, seed: int = 0) -> Draws:
-    """Of random layers T = φ(Wu + Ud + b), m = 1, with W, U and b trained: the largest ⟨u, Wu⟩/‖u‖², and the smallest ⟨gradient, −p⟩.
+def smallest_rate(count: int, *, m: float = 1.0, slope: float = 0.0, seed: int = 0) -> Draws:
+    """Of random layers T = φ(Wu + Ud + b), W = (1 − m) I − AᵀA + B − Bᵀ, with W, U and b trained.
 
     Args:
         count: layers.
+        m: how far W stays from pushing outwards by 1; negative, W may push outwards by more.
         slope: of φ where a unit is off; 0 for relu.
         seed: of the layers.
     """
     generator = torch.Generator().manual_seed(seed)
     draw = torch.float64
     A, B, g = (torch.randn(count, 3, k, generator=generator, dtype=draw) for k in (3, 3, 1))
-    W = -A.mT @ A + 3 * (B - B.mT)
+    # a quarter of A, so that the bound is nearly met
+    W = (1 - m) * torch.eye(3, dtype=draw) - A.mT @ A / 16 + 3 * (B - B.mT)
     D = torch.diag_embed(torch.where(torch.rand(count, 3, generator=generator) < 0.5, slope, 1.0).to(draw))
-    z = torch.linalg.solve(torch.eye(3, dtype=draw) - W.mT @ D, g)
-    outwards = torch.linalg.eigvalsh((W + W.mT) / 2).max()
-    return Draws(outwards.item(), ((D @ z) * (D @ g)).sum(dim=(1, 2)).min().item())
+    exact, jfb = D @ torch.linalg.solve(torch.eye(3, dtype=draw) - W.mT @ D, g), D @ g
+    size = exact.square().sum(dim=(1, 2))
+    rates = ((exact * jfb).sum(dim=(1, 2)) / size)[size > 1e-12]
+    return Draws(torch.linalg.eigvalsh((W + W.mT) / 2).max().item(), rates.min().item())
+
+
+def ring_by_factors() -> float:
+    """⟨gradient, −p⟩ of chapter 2's ring, W = B − Bᵀ, with A = 0, B and the bias trained: u = (1, 1), and w = (2, 0) at the exact rule."""
+    u, w = torch.ones(2, dtype=torch.float64), torch.tensor([2.0, 0.0], dtype=torch.float64)
+    W = torch.tensor([[0.0, -3.0], [3.0, 0.0]], dtype=torch.float64)
+    g = w - w @ W
+    exact, jfb = (torch.outer(row, u) - torch.outer(u, row) for row in (w, g))
+    return ((exact * jfb).sum() + w @ g).item()
 
 
 class PathSpectrum(NamedTuple):
@@ -225,7 +264,9 @@ def path_spectrum(seed: int, *, steps: int = 20, implicit: bool = False) -> Path
         implicit: by Euler's implicit method in place of the explicit one.
     """
     torch.manual_seed(seed)
-    R = (_Implicit if implicit else odes.Picard)(odes.Perceptron(2, strength=30.0).double(), steps)
+    field = odes.Perceptron(2, strength=3.0).double()
+    field.two.weight.data *= 20  # with which all norms are above 1
+    R = (_Implicit if implicit else odes.Picard)(field, steps)
     q = torch.randn(1, 1, 2, dtype=torch.float64).expand(-1, steps + 1, -1)
     u, count = q, 0
     with torch.no_grad():

@@ -48,6 +48,9 @@ STYLES: dict[str, tuple[str, Any]] = {
 }
 
 
+_AT_REST = 1e-6
+
+
 def _name(norm: str, rule: str, flat: bool) -> str:
     return f"{norm}, {rule}" + (", penalty" if flat else "")
 
@@ -113,6 +116,7 @@ class Text:
             if row["trained"] and _is(row, "post", "JFB", False)
         ]
         return {
+            "text_adjoint": f"{np.median([row['adjoint'] for row in self.runs('post', 'exact')]):.2f}",
             "text_choosing": str(self.measured["choose"][0]["updates"]),
             "text_post_exact": self.perplexity("post", "exact"),
             "text_post_upg": self.perplexity("post", "UPG"),
@@ -223,7 +227,8 @@ def _is(row: Row, norm: str, rule: str, flat: bool) -> bool:
 
 
 def _cells(name: str, looks: Sequence[Row], certified: Sequence[Row]) -> list[str]:
-    cosines = [row["cosines"] for row in looks if row.get("cosines")]
+    looks = [row for row in looks if row["residual"] < _AT_REST]
+    cosines = [row["cosines"] for row in looks]
     cells = [_mean(looks, key) for key in ("norm_of_J", "top", "radius")]
     return [name, *cells, _mean(certified, "criterion", 3), *(_mean(cosines, key) for key in ("JFB", "UPG"))]
 
@@ -236,7 +241,7 @@ class Spectrum(NamedTuple):
     gap: float
     """By how much the largest radius of the blocks on the diagonal misses that of J."""
     over: float
-    """‖J‖ over the radius."""
+    """‖J‖ over the largest norm of a block on the diagonal."""
 
 
 class _Both(language.Block):
@@ -267,6 +272,8 @@ def spectrum(norm: str, seed: int, *, causal: bool = True) -> Spectrum:
         J = language.jacobian(network.operator(d), network.solve(d).u)
     whole = J.reshape(128, 128)
     radius = torch.linalg.eigvals(whole).abs().max().item()
-    own = torch.linalg.eigvals(language.diagonal(J)).abs().max().item()
+    blocks = language.diagonal(J)
+    own = torch.linalg.eigvals(blocks).abs().max().item()
+    largest = torch.linalg.matrix_norm(blocks, 2).max().item()
     ahead = max(J[t, :, t + 1 :].abs().max().item() for t in range(7))
-    return Spectrum(ahead, abs(own - radius), torch.linalg.matrix_norm(whole, 2).item() / radius)
+    return Spectrum(ahead, abs(own - radius), torch.linalg.matrix_norm(whole, 2).item() / largest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["DERIVATIONS", "OPEN"]
 
-DERIVATIONS = ("ex-06-fit", "ex-07-gamma")
+DERIVATIONS = ("ex-06-fit", "ex-07-gamma", "ex-15-alpha")
 """Proofs; book/course/rubric.md says what earns their points."""
 
 OPEN = (
@@ -18,5 +18,6 @@ OPEN = (
     "ex-12-open",
     "ex-13-open",
     "ex-14-open",
+    "ex-15-open",
 )
 """Open questions: nobody knows, or there are many answers."""
