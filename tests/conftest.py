@@ -181,13 +181,12 @@ def axe() -> str:
     return (ROOT / "tests" / "data" / "axe" / "axe.min.js").read_text()
 
 
-def grave_violations(page) -> list[str]:
-    """What axe-core finds serious or critical on a page, each with the elements concerned."""
+def grave_violations(page, rule: str = "") -> list[str]:
+    """What axe-core finds serious or critical on a page, by one of its rules or by all, each with the elements concerned."""
     if not page.evaluate("'axe' in window"):  # once a page: it is half a megabyte
         page.evaluate(axe())
-    violations = page.evaluate(
-        "axe.run(document, {resultTypes: ['violations'], preload: false}).then((result) => result.violations)"
-    )
+    options = {"resultTypes": ["violations"], "preload": False} | ({"runOnly": [rule]} if rule else {})
+    violations = page.evaluate("(options) => axe.run(document, options).then((result) => result.violations)", options)
     return [
         f"{violation['id']}: {violation['help']}: {[node['html'][:200] for node in violation['nodes'][:4]]}"
         for violation in violations

@@ -54,17 +54,16 @@ def is_chapter(page):
     return re.search(r"/\d\d-[^/]*\.html", page.url)
 
 
-@pytest.mark.parametrize(
-    ("width", "schemes"), [(1280, ["light", "dark"]), (390, ["dark", "light"]), (320, ["light", "dark"])]
-)
+@pytest.mark.parametrize(("width", "schemes"), [(1280, ["light", "dark"]), (390, ["dark", "light"]), (320, ["light"])])
 def test_no_serious_accessibility_violation_and_no_page_wider_than_a_phone(read_page, width, schemes):
     resize(read_page, width)
     if width < 600:
         assert read_page.evaluate("document.documentElement.scrollWidth") <= width
     read_page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
-    for scheme in schemes:
+    for number, scheme in enumerate(schemes):
         show_theme(read_page, scheme)
-        grave = grave_violations(read_page)
+        # a second theme changes the colours alone
+        grave = grave_violations(read_page, "color-contrast" if number else "")
         assert not grave, f"{scheme}:\n" + "\n".join(grave)
 
 
