@@ -27,11 +27,8 @@ RUN = 6
 CHARACTERS = 12  # a shorter run, 0 0 1 0 2 0, is in any table
 PACKAGE = Path(jfb_tutorial.__file__).parent
 
-_TEX = re.compile(
-    r"\\+(?=(?:t(?:anh|frac|heta|imes|op|ext|ilde|o)|n(?:abla|eq|ot)|r(?:ho|ight|angle|vert|m))(?![a-z]))"
-)
-"""Before a command of TeX that begins like the break of a line or the tab of JSON."""
-_JSON = ((re.compile(r"\\\\"), " "), (re.compile(r"\\[nrt]"), " "), (re.compile(r"\\u003c"), "<"))
+_ESCAPED = re.compile(r"\\(u003c|.)", re.DOTALL)
+_ESCAPES = {"u003c": "<", "n": " ", "r": " ", "t": " "}
 _INLINE = re.compile(r"</?(?:span|code|em|strong|b|i|sup|sub)\b[^>]*>")
 _SCRIPT = re.compile(r"<(script|style)\b.*?</\1>", re.DOTALL)
 _MARKUP = re.compile(r"^[`:]{3,}.*$|^:[\w-]+:.*$|\{[\w:-]+\}`[^`]*`|\]\([^)]*\)", re.MULTILINE)
@@ -39,10 +36,13 @@ _WORD = re.compile(r"\w+")
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, code or page, as they are read: without the markup of HTML and JSON, but with what stands in its attributes."""
-    for pattern, plain in ((_TEX, " "), *_JSON):
-        text = pattern.sub(plain, text)
+    """The words of a text, code or page, as they are read: without the markup of HTML, but with what stands in its attributes."""
     return _WORD.findall(html.unescape(_INLINE.sub("", text)))
+
+
+def unescaped(text: str) -> str:
+    r"""What stands in the strings of JSON or JavaScript: a break for \n, and \tanh for \\tanh."""
+    return _ESCAPED.sub(lambda found: _ESCAPES.get(found[1], found[1]), text)
 
 
 def runs(text: Iterable[str]) -> set[tuple[str, ...]]:
@@ -143,7 +143,7 @@ def found_in(path: Path, told: Told) -> Iterator[tuple[str, str, str]]:
         for picture in re.findall(r'"image/png": ?"([\w+/=]+)', text):
             if (digest := _digest(base64.b64decode(picture))) in told.pictures:
                 yield name, told.pictures[digest], "its picture"
-        every = words(text)
+        every = words(unescaped(text) if name.endswith((".ipynb", ".js", ".json")) else text)
         for run in runs(every) & told.runs.keys():
             yield name, told.runs[run], " ".join(run)
         # a script of the theme or of MathJax has any word

@@ -12,6 +12,7 @@ import yaml
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from jfb_tutorial.pages.provenance import sources
+from jfb_tutorial.pages.recorded import spread
 from jfb_tutorial.training import experiments, records
 from jfb_tutorial.training.experiments import Experiment
 from jfb_tutorial.training.records import Record
@@ -85,13 +86,10 @@ def from_timing(timing: dict) -> Answer:
         values, unit = [100 * row[timing["accuracy"]] / row.get(timing.get("tested"), 1) for row in rows], " %"
     else:
         values, unit = [math.exp(row[timing["perplexity"]]) for row in rows], ""
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     runs = f"{len(rows)} run{'s' if len(rows) > 1 else ''}"
     source = ", ".join([runs, timing["note"], found["device"]])
     command = f"python tests/benchmarks/measure_{timing['file']}.py"
-    return Answer(
-        f"{statistics.mean(values):.2f}{spread}{unit}", statistics.mean(values), provenance=source, command=command
-    )
+    return Answer(f"{spread(values)}{unit}", statistics.mean(values), provenance=source, command=command)
 
 
 def timed_in_turns(runs: dict) -> Answer | None:
@@ -179,8 +177,7 @@ def quantity(runs: dict, complete: list[Record]) -> tuple[str, float] | None:
 def accuracy(complete: list[Record]) -> tuple[str, float]:
     """The mean test accuracy over the seeds, in percent, with the standard deviation where there are several."""
     values = [100 * record["result"]["test_accuracy"] for record in complete]
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{spread} %", statistics.mean(values)
+    return f"{spread(values)} %", statistics.mean(values)
 
 
 def products(complete: list[Record], images: int) -> tuple[str, float]:

@@ -4,7 +4,6 @@ A deck is HTML that opens from disk. Printed with `?print-pdf` after its address
 Chromium at hand `slides.py FOLDER --pdf` does that.
 """
 
-import os
 import shutil
 import sys
 import tempfile
@@ -17,6 +16,8 @@ from sphinx.deprecation import RemovedInSphinx90Warning
 from sphinx.errors import SphinxError
 from sphinx.util.console import color_terminal, nocolor
 from sphinx.util.docutils import docutils_namespace, patch_docutils
+
+import chromium
 
 HERE = Path(__file__).resolve().parent
 DECKS = HERE.parent / "course" / "slides"
@@ -121,12 +122,11 @@ def print_all(decks: list[Path]) -> None:
     """
     from playwright.sync_api import sync_playwright  # only here: a deck needs none
 
-    names = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome", "chrome")
-    chromium = next((path for name in names if name and (path := shutil.which(name))), None)
-    if chromium is None:
+    path = chromium.find()
+    if path is None:
         raise FileNotFoundError("a PDF takes a Chromium; name one in the environment variable CHROMIUM")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
         for deck in decks:
             print_pdf(page, deck)

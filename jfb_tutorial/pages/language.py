@@ -77,6 +77,8 @@ class Block(nn.Module):
         ValueError: an unknown norm, or a width that is no multiple of heads.
     """
 
+    causal = True
+
     def __init__(self, width: int = WIDTH, heads: int = HEADS, inner: int = INNER, norm: str = "post") -> None:
         super().__init__()
         self.norm = check_choice("norm", norm, NORMS)
@@ -101,9 +103,10 @@ class Block(nn.Module):
         # (batch, heads, length, width / heads) each
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in x.chunk(3, dim=-1))
         scores = query @ key.mT / math.sqrt(query.shape[-1])
-        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
-        weights = scores.masked_fill(later, -math.inf).softmax(dim=-1)
-        return (weights @ value).transpose(1, 2).flatten(2)
+        if self.causal:
+            later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
+            scores = scores.masked_fill(later, -math.inf)
+        return (scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2)
 
 
 def _normalised(x: Tensor) -> Tensor:

@@ -65,13 +65,15 @@ class Peers:
 
     def adjoint(self, system: str, when: str, tol: float, way: str = "adjoint") -> Row:
         """What was found with a tolerance."""
+        return next(each for each in self._gradients(system, when)["rows"] if (each["tol"], each["way"]) == (tol, way))
+
+    def _gradients(self, system: str, when: str) -> Row:
         (row,) = (row for row in self.measured["adjoint"] if (row["system"], row["when"]) == (system, when))
-        return next(each for each in row["rows"] if (each["tol"], each["way"]) == (tol, way))
+        return row
 
     def adjoint_rows(self, system: str, when: str) -> list[list[str]]:
         """For each tolerance, relative errors in percent and a cosine."""
-        (row,) = (row for row in self.measured["adjoint"] if (row["system"], row["when"]) == (system, when))
-        tolerances = dict.fromkeys(each["tol"] for each in row["rows"])
+        tolerances = dict.fromkeys(each["tol"] for each in self._gradients(system, when)["rows"])
         lines = []
         for tol in tolerances:
             back, by_adjoint = (self.adjoint(system, when, tol, way) for way in ("backpropagation", "adjoint"))
@@ -82,7 +84,7 @@ class Peers:
 
     def adjoint_values(self) -> dict[str, str]:
         """Numbers of the sentences about the trained neural ODE."""
-        (row,) = (row for row in self.measured["adjoint"] if (row["system"], row["when"]) == ("neural ODE", "after"))
+        row = self._gradients("neural ODE", "after")
         usual, fine = (self.adjoint("neural ODE", "after", tol) for tol in (1e-3, 1e-5))
         return {
             "adjoint_off": f"{100 * usual['computed_off']:.1f}",

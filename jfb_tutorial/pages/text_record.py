@@ -247,11 +247,7 @@ class Spectrum(NamedTuple):
 class _Both(language.Block):
     """Attention to both sides."""
 
-    def attention(self, x: torch.Tensor) -> torch.Tensor:
-        parts = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in x.chunk(3, dim=-1))
-        query, key, value = parts
-        weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(dim=-1)
-        return (weights @ value).transpose(1, 2).flatten(2)
+    causal = False
 
 
 def spectrum(norm: str, seed: int, *, causal: bool = True) -> Spectrum:
