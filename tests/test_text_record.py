@@ -71,17 +71,49 @@ def test_speed_is_in_units_of_the_exact_rule():
 
 def test_the_table_of_theory_takes_each_look_from_where_it_is():
     rows = {row[0]: row[1:] for row in TEXT.theory_rows()}
-    assert rows["post, untrained"] == ["4.00", "1.20", "–", "0.070", "0.60", "0.90"]
+    assert rows["post, untrained"] == ["4.0", "1.2", "–", "0.070", "0.60", "0.90"]
     # seed 0 from the end of its training, seed 1 from the part itself, whose radius is missing
-    assert rows["pre, UPG, penalty"] == ["3.00", "1.20", "0.80", "0.070", "0.60", "0.90"]
+    assert rows["pre, UPG, penalty"] == ["2.0 / 4.0", "1.2 / 1.2", "0.80 / –", "0.070", "0.60 / 0.60", "0.90 / 0.90"]
     # of seed 0 no point of rest was found
-    assert rows["post, every step"] == ["4.00", "1.20", "–", "0.070", "0.60", "0.90"]
+    assert rows["post, every step"] == ["– / 4.0", "– / 1.2", "– / –", "0.070", "– / 0.60", "– / 0.90"]
     assert not any("one step" in name for name in rows)
+
+
+def test_the_range_of_J_at_rest_counts_every_network_that_rests():
+    rows = [
+        row | {"radius": 1.5 if row["norm"] == "pre" else 0.5} if "radius" in row else row for row in MEASURED["theory"]
+    ]
+    named = Text(MEASURED | {"theory": rows}).theory_values()
+    # 13 rows of two seeds each; of the two that record every step seed 0 does not rest
+    assert (named["text_rest"], named["text_beyond"], named["text_radius_most"]) == ("24", "7", "1.5")
+    assert (named["text_fresh_norm"], named["text_fresh_radius"], named["text_norms"]) == ("4.0", "1.00", "2.0 to 4.0")
+    assert (named["text_jfb_cosines"], named["text_upg_low"], named["text_criterion"]) == (
+        "0.60 to 0.60",
+        "0.90",
+        "0.070 to 0.070",
+    )
+
+
+def test_rules_are_compared_with_the_exact_one_of_their_order_and_seed():
+    measured = {**MEASURED, "characters": [dict(row) for row in MEASURED["characters"]]}
+    for row in measured["characters"]:
+        row["test"] += 0.1 * LN2 if row["rule"] == "JFB" and row["norm"] == "pre" else 0
+    text = Text(measured)
+    assert text.behind("JFB") == pytest.approx([0, 0, 0.1, 0.1])
+    named = text.rule_values()
+    assert (named["text_jfb_behind"], named["text_upg_behind"], named["text_jfb_speed"]) == (
+        "0.05",
+        "0.00 to 0.00",
+        "2.0",
+    )
+    # as many updates as the others in these rows, at half the time of the exact rule
+    assert (named["text_longer_time"], named["text_failed"]) == ("0.5", "2.00 and 2.10")
+    assert float(named["text_at_13"]) == pytest.approx(2 + 1 / 13 / LN2, abs=0.01)
 
 
 def test_numbers_of_the_sentences():
     named = TEXT.values()
-    assert (named["ahead_moved"], named["ahead_most"], named["ahead_gain"]) == ("0.0100", "1.20", "0.1000")
+    assert (named["ahead_moved"], named["ahead_most"]) == ("0.0100", "1.20")
     assert named["text_adjoint"] == "0.60"
     assert (named["word_results"], named["word_weights"]) == ("JFB 300", "900,000")
     assert TEXT.block_values() == {"text_own": "3.0", "text_others": "0.50"}

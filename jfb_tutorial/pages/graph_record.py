@@ -37,6 +37,8 @@ PROTOCOLS = {
     "best of each": "each fold at the epoch with the best accuracy on its test, as the published code",
 }
 """The first alone chooses without a look at the test."""
+COMPARED = ("JFB", "UPG 5, 0.5", "UPG 5, 1.0", "NPG 5, 0.5", "one step")
+"""The rules whose differences from the exact gradient are tabulated."""
 PUBLISHED = {
     ("COX2", "exact"): 84.1,
     ("COX2", "UPG 5, 0.5"): 83.9,
@@ -138,11 +140,8 @@ class Molecules:
         """For each set, how much more accurate than the exact gradient each rule is, with half an interval."""
         lines = []
         for name in self.sets:
-            cells = []
-            for rule in ("JFB", "UPG 5, 0.5", "UPG 5, 1.0", "NPG 5, 0.5", "one step"):
-                mean, half = difference(self.of(name, rule), self.of(name, base))
-                cells.append(f"{mean:+.1f} ± {half:.1f}".replace("-", "−"))
-            lines.append([name, *cells])
+            pairs = [difference(self.of(name, rule), self.of(name, base)) for rule in COMPARED]
+            lines.append([name, *(f"{mean:+.1f} ± {half:.1f}".replace("-", "−") for mean, half in pairs)])
         return lines
 
     def looks(self, epoch: str) -> list[Row]:
@@ -158,6 +157,14 @@ class Molecules:
     def values(self) -> dict[str, str]:
         """Numbers of the sentences."""
         named = {"graph_gap": f"{np.mean([self.gap(rule) for rule in self.rules]):.1f}"}
+        pairs = [difference(self.of(name, rule), self.of(name, "exact")) for name in self.sets for rule in COMPARED]
+        guessing = [name for name in self.sets if summary(self.of(name, "exact"))[0] < MAJORITY[name] + 3]
+        named |= {
+            "graph_cells": str(len(pairs)),
+            "graph_outside": str(sum(abs(mean) > half for mean, half in pairs)),
+            "graph_runs": f"{sum(len(self.of(name, rule)) for name in self.sets for rule in self.rules):,}",
+            "graph_guessing": " and ".join(guessing),
+        }
         epochs = {name: self.of(name, "exact")[0]["epochs"] for name in self.sets}
         named["graph_epochs"] = ", ".join(f"{count} ({name})" for name, count in epochs.items())
         for epoch in ("first", "last"):
@@ -170,6 +177,8 @@ class Molecules:
                 f"graph_cosine_{epoch}": f"{np.mean([look['cosines']['JFB'] for look in looks]):.3f}",
             }
         named["graph_norm_most"] = f"{max(x['norm'] for look in self.looks('last') for x in look['equilibria']):.2f}"
+        norms = [x["norm"] for look in self.looks("last") for x in look["equilibria"]]
+        named |= {"graph_above": str(sum(norm > 1 for norm in norms)), "graph_seen": str(len(norms))}
         named["graph_zero"] = (
             f"{100 * np.mean([x['W_zero'] for look in self.looks('first') for x in look['equilibria']]):.0f}"
         )
