@@ -2,8 +2,8 @@
 # make test       run every test, every notebook and the browser tests
 # make notebooks  run the notebooks again, in place
 # make records    make the records of training runs that are missing or old: on two cores 25 minutes for chapter 07's, three
-#                 hours for chapter 08's, six for chapter 10's, five for chapter 11's and one for chapter 15's, which need
-#                 MNIST, CIFAR-10 and Fashion-MNIST in $JFB_DATA
+#                 hours for chapter 08's, six for chapter 10's, five for chapter 11's, one for chapter 15's and four for chapter
+#                 16's, which need MNIST, CIFAR-10, Fashion-MNIST, graphs and text in $JFB_DATA
 # make timings    measure again the times that the chapters quote
 # make benchmarks compare the package with a loop by hand and with TorchDEQ
 # make work       copy the chapters into work/, for JupyterLab; what you have changed there stays
@@ -56,6 +56,8 @@ records: .venv/ready
 	test -z "$$JFB_DATA" || $(BIN)/python -m jfb_tutorial reproduce cifar10 --out book/records
 	test -z "$$JFB_DATA" || $(BIN)/python -m jfb_tutorial reproduce phantom --out book/records
 	test -z "$$JFB_DATA" || $(BIN)/python tests/benchmarks/measure_peers.py
+	test -z "$$JFB_DATA" || $(BIN)/python tests/benchmarks/measure_graphs.py
+	test -z "$$JFB_DATA" || $(BIN)/python tests/benchmarks/measure_language.py
 	test -z "$$JFB_DATA" || $(BIN)/python -m jfb_tutorial inspect book/records/cifar10.safetensors \
 	    --out book/records/cifar10-inspected.json --picture book/images/cifar10-steps.png
 

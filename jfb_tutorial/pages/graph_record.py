@@ -54,6 +54,16 @@ MAJORITY = {"MUTAG": 66.5, "PTC_MR": 55.8, "COX2": 78.2, "PROTEINS": 59.6}
 """The share of the larger class, in percent."""
 
 
+def called(name: str) -> str:
+    """The set as sentences have it."""
+    return name.removesuffix("_MR")
+
+
+def shown(rule: str) -> str:
+    """The rule as figures and sentences have it."""
+    return "without W" if rule == "one step" else rule
+
+
 def of(rows: Sequence[Row], name: str, rule: str) -> list[Row]:
     """The folds of a set and a rule, by seed and fold."""
     mine = [row for row in rows if row["set"] == name and row["rule"] == rule]
@@ -137,11 +147,12 @@ class Molecules:
         return summary(rows, "best of each")[0] - summary(rows)[0]
 
     def difference_rows(self, base: str = "exact") -> list[list[str]]:
-        """For each set, how much more accurate than the exact gradient each rule is, with half an interval."""
+        """For each set, the number of pairs, and how much more accurate than the exact gradient each rule is, with half an interval."""
         lines = []
         for name in self.sets:
             pairs = [difference(self.of(name, rule), self.of(name, base)) for rule in COMPARED]
-            lines.append([name, *(f"{mean:+.1f} ± {half:.1f}".replace("-", "−") for mean, half in pairs)])
+            cells = [f"{mean:+.1f} ± {half:.1f}".replace("-", "−") for mean, half in pairs]
+            lines.append([called(name), str(len(self.of(name, base))), *cells])
         return lines
 
     def looks(self, epoch: str) -> list[Row]:
@@ -157,16 +168,33 @@ class Molecules:
     def values(self) -> dict[str, str]:
         """Numbers of the sentences."""
         named = {"graph_gap": f"{np.mean([self.gap(rule) for rule in self.rules]):.1f}"}
-        pairs = [difference(self.of(name, rule), self.of(name, "exact")) for name in self.sets for rule in COMPARED]
+        pairs = [
+            (name, rule, difference(self.of(name, rule), self.of(name, "exact")))
+            for name in self.sets
+            for rule in COMPARED
+        ]
+        outside = [
+            f"{shown(rule)} on {called(name)}, {mean:+.1f} ± {half:.1f}".replace("-", "−")
+            for name, rule, (mean, half) in pairs
+            if abs(mean) > half
+        ]
+        gaps = [np.mean([self._gap(name, rule) for rule in self.rules]) for name in self.sets]
         guessing = [name for name in self.sets if summary(self.of(name, "exact"))[0] < MAJORITY[name] + 3]
+        above = [summary(self.of(name, rule))[0] - MAJORITY[name] for name in guessing for rule in self.rules]
         named |= {
             "graph_cells": str(len(pairs)),
-            "graph_outside": str(sum(abs(mean) > half for mean, half in pairs)),
+            "graph_outside": str(len(outside)),
             "graph_runs": f"{sum(len(self.of(name, rule)) for name in self.sets for rule in self.rules):,}",
-            "graph_guessing": " and ".join(guessing),
+            "graph_which": "; ".join(outside) or "none",
+            "graph_widest": f"{max(half for _, _, (_, half) in pairs):.1f}",
+            "graph_guessing": " and ".join(map(called, guessing)),
+            "graph_guessing_by": f"{max(above, default=0.0):.1f}",
+            "graph_gaps": f"{min(gaps):.0f} to {max(gaps):.0f}",
+            "graph_seeds": " or ".join(map(str, sorted({self.seeds(name) for name in self.sets}, reverse=True))),
+            "graph_cosine_least": f"{min(look['cosines']['JFB'] for look in self.looks('last')):.2f}",
         }
         epochs = {name: self.of(name, "exact")[0]["epochs"] for name in self.sets}
-        named["graph_epochs"] = ", ".join(f"{count} ({name})" for name, count in epochs.items())
+        named["graph_epochs"] = ", ".join(f"{count} ({called(name)})" for name, count in epochs.items())
         for epoch in ("first", "last"):
             looks = self.looks(epoch)
             each = [equilibrium for look in looks for equilibrium in look["equilibria"]]
@@ -199,8 +227,9 @@ def protocols(molecules: Molecules) -> Figure:
             if (name, rule) in PUBLISHED:
                 ax.plot(PUBLISHED[name, rule], y, "x", color=GREY)
         ax.axvline(MAJORITY[name], color=GREY, ls=":", lw=1)
-        ax.set(title=name, xlabel="percent")
-    axes[0][0].set_yticks(range(len(rules)), [{"one step": "without W"}.get(rule, rule) for rule in rules])
+        ax.locator_params(axis="x", nbins=3)
+        ax.set(title=called(name), xlabel="percent")
+    axes[0][0].set_yticks(range(len(rules)), [shown(rule) for rule in rules])
     axes[0][0].invert_yaxis()
     return fig
 

@@ -124,11 +124,12 @@ class Text:
         updates = self.runs("post", "one step, longer")[0]["updates"]
         exact = self.seconds("post", "exact") * self.runs("post", "exact")[0]["updates"]
         at = {rule: self.bits_at("post", rule) for rule in ("one step", "JFB")}
+        tried = {row["rate"]: row["valid"] for row in self.measured["choose"] if _is(row, "post", "JFB", False)}
+        taken = tried[self.runs("post", "JFB")[0]["rate"]]
         return {
+            "text_jfb_rate": f"{language.bits(taken - min(tried.values())):.2f}",
             "text_jfb_behind": f"{np.mean(self.behind('JFB')):.2f}",
             "text_upg_behind": f"{min(self.behind('UPG')):.2f} to {max(self.behind('UPG')):.2f}".replace("-", "−"),
-            "text_jfb_speed": f"{self.seconds('post', 'exact') / self.seconds('post', 'JFB'):.1f}",
-            "text_upg_speed": f"{self.seconds('post', 'exact') / self.seconds('post', 'UPG'):.1f}",
             "text_failed": both("pre", "every step"),
             "text_one_speed": f"{self.seconds('post', 'exact') / one:.0f}",
             "text_one_post": both("post", "one step"),
@@ -172,7 +173,7 @@ class Text:
         lines = []
         for norm in ("post", "pre"):
             fresh = self._untrained(norm)
-            lines.append(_cells(f"{norm}, untrained", fresh, fresh))
+            lines.append(_cells(f"{norm}, untrained", fresh, fresh[:1]))
             for each in (each for each in ORDER if each[0] == norm and not each[1].startswith("one step")):
                 after = [row for row in self.measured["theory"] if row["trained"] and _is(row, *each)]
                 lines.append(_cells(_name(*each), self._looks(each), [row for row in after if not row["seed"]]))
