@@ -206,6 +206,12 @@ def swapped_jacobian(D, N, alpha, epsilon):
     return identity - N + D @ (2 * N - identity - alpha * epsilon * N)
 
 
+def sent_back(s, t, k):
+    """The first entry of (0, 1)(I + J + … + Jᵏ⁻¹)."""
+    J, row = np.array([[s, 0.0], [1.0, t]]), np.array([0.0, 1.0])
+    return sum(row @ np.linalg.matrix_power(J, n) for n in range(k))[0]
+
+
 def measured_solves():
     layer = partial(tanh_layer, dtype=torch.float64)
     low = torch.zeros(32, 32)
@@ -408,6 +414,14 @@ def solutions():
         "ex-15-relu": {"below": 1 / 3, "relu_climbs": False},
         "ex-15-order": {"swaps": from_chapter("15", "swaps"), "above": 4 / 3},
         "ex-15-factors": {"u": [1, 1], "g": [2, 6], "by_factors": peer_record.ring_by_factors()},
+        "ex-17-reports": {"A": "nothing", "B": "solver", "C": "gentler"},
+        "ex-17-two": {
+            "exact": lambda s, t: 1 / (1 - s) / (1 - t),
+            "in_a_row": 1,
+            "terms": sent_back,
+            "needed": 2,
+        },
+        "ex-17-input": from_chapter("17", "input_gradient", ImplicitDifferentiation=ImplicitDifferentiation),
     }
 
 

@@ -7,19 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..training.experiments import Experiment
 from .peer_record import Peers
 from .problem_record import ends, middle
-from .recorded import Recorded, interval, spread
+from .recorded import Recorded, spread
 from .sudoku_record import listed, of_rule, shares
 
 __all__ = ["FILES", "measured"]
 
 Row = Mapping[str, Any]
 
-FILES = ("mnist", "parity", "labyrinth", "sudoku", "problems", "peers")
+FILES = ("digits", "mnist", "criterion", "parity", "labyrinth", "sudoku", "problems", "peers")
 """Of the folder of timings."""
 
 
@@ -34,6 +32,8 @@ def measured(suites: Mapping[str, Sequence[Experiment]], book: Path | str = ".")
     of = {name: json.loads((folder / f"timings/{name}.json").read_text())["result"] for name in FILES}
     return {
         **_classes(suites, folder / "records", of["mnist"]),
+        "anderson_time": f"{of['digits']['ratio_to_jfb']['jfb-anderson']:.2f}",
+        **_certified(of["criterion"]),
         **_algorithms(of["parity"], of["labyrinth"], of["sudoku"]),
         **_problems(of["problems"]),
         **_peers(Peers(of["peers"])),
@@ -53,31 +53,34 @@ def _classes(suites: Mapping[str, Sequence[Experiment]], records: Path, timed: R
     def percent(of: Recorded, label: str, digits: int = 2) -> str:
         return spread(100 * of.result(label), digits)
 
-    def paired(of: Recorded, label: str, base: str) -> str:
-        mean, half = interval(100 * (of.result(label) - of.result(base)))
-        return f"{mean:+.2f} ± {half:.2f}".replace("-", "−")
-
     return {
         "digits_jfb": percent(digits, "jfb"),
         "digits_exact": percent(digits, "exact"),
         "digits_twin": percent(digits, "explicit"),
+        "digits_steps": f"{digits.end('jfb', 'steps_mean'):.1f}",
+        "digits_anderson": f"{digits.end('jfb-anderson', 'steps_mean'):.1f}",
         "digits_norm": f"{digits.end('jfb', 'gamma'):.2f}",
         "mnist_jfb": percent(mnist, "jfb"),
         "mnist_exact": percent(mnist, "jacobian-batch-norm"),
         "mnist_twin": percent(mnist, "explicit"),
         "mnist_norm": f"{mnist.end('jfb', 'gamma'):.2f}",
+        "mnist_twin_time": f"{timed['ratio_to_jfb']['explicit']:.2f}",
         "mnist_time": f"{timed['ratio_to_jfb']['jacobian-batch-norm']:.2f}",
-        "cifar_long": f"{100 * float(cifar.result('long-jfb')[0]):.2f}",
         "cifar_norm": f"{cifar.end('long-jfb', 'gamma'):.2f}",
         "cifar_jfb": percent(cifar, "ablation-none", 1),
         "cifar_twin": percent(cifar, "ablation-explicit", 1),
         "clothes_jfb": percent(phantom, "phantom-jfb"),
         "clothes_exact": percent(phantom, "phantom-exact"),
-        "clothes_minus": paired(phantom, "phantom-exact", "phantom-jfb"),
         "multi_jfb": percent(phantom, "multiscale-jfb-no-dropout", 1),
         "multi_upg": percent(phantom, "multiscale-upg-5-0.5-no-dropout", 1),
         "multi_radius": f"{phantom.end('multiscale-jfb-no-dropout', 'spectral_radius'):.2f}",
     }
+
+
+def _certified(measured: Row) -> dict[str, str]:
+    """Chapter 12's images at which JFB descends for every loss."""
+    least = [image["criterion"] for network in measured.values() for image in network["images"]]
+    return {"certified": str(sum(x > 0 for x in least)), "looked_at": str(len(least))}
 
 
 def _algorithms(parity: Row, labyrinth: Row, sudoku: Row) -> dict[str, str]:
@@ -98,8 +101,6 @@ def _algorithms(parity: Row, labyrinth: Row, sudoku: Row) -> dict[str, str]:
     return {
         "parity_jfb": share(longest, "strings"),
         "parity_strings": str(sum(row["strings"] for row in longest)),
-        "parity_steps": f"{max(row['steps'] for row in longest)}",
-        "parity_exact": str(sum(row["rule"] == "exact" for row in parity["rules"])),
         "parity_twin": share(twin, "strings"),
         "water_jfb": share(large, "grids"),
         "water_shallow": share(shallow, "grids"),
@@ -136,10 +137,8 @@ def _peers(peers: Peers) -> dict[str, str]:
     def percent(system: str) -> str:
         return spread((100 * row["test_accuracy"] for row in peers.runs(system)), 1)
 
-    steps = [step for row in peers.theory("monotone, JFB", "after") for step in row["steps"] if step["kind"] == "plain"]
     return {
         "monotone_jfb": percent("monotone, JFB"),
         "monotone_exact": percent("monotone, exact"),
         "ode": percent("neural ODE"),
-        "monotone_norm": f"{np.mean([step['norm'] for step in steps]):.2f}" if steps else "",
     }

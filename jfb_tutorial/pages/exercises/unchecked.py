@@ -19,5 +19,6 @@ OPEN = (
     "ex-13-open",
     "ex-14-open",
     "ex-15-open",
+    "ex-17-open",
 )
 """Open questions: nobody knows, or there are many answers."""
