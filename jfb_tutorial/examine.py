@@ -195,8 +195,12 @@ class _Equilibrium:
     def _loss(self, y: Tensor | None, loss: Loss | None) -> tuple[Tensor, Loss]:
         if y is None:
             with torch.no_grad(), self.network.using(solver=FixedPointIteration(max_steps=1)):
-                shape = self.network(self.d).shape
-            return torch.randn(shape, dtype=torch.float64, device=self.d.device), lambda out, y: (out * y).sum()
+                made = self.network(self.d)
+            if not isinstance(made, Tensor):
+                raise TypeError(
+                    f"S must return one tensor where no loss is given, got {type(made).__name__}; give y and loss"
+                )
+            return torch.randn(made.shape, dtype=torch.float64, device=self.d.device), lambda out, y: (out * y).sum()
         if loss is None:
             loss = nn.functional.mse_loss if y.is_floating_point() else nn.functional.cross_entropy
         return (y.double() if y.is_floating_point() else y), loss
@@ -257,7 +261,7 @@ class _Equilibrium:
             for T, u in self._one_by_one():
                 norms.append(contraction_factor(T, u, tol=tol))
                 radii.append(spectral_radius(T, u, tol=max(tol, 1e-4)))
-        except (TypeError, RuntimeError) as error:
+        except (TypeError, RuntimeError, ArithmeticError) as error:
             yield Finding("note", f"Norm and radius were not measured: {error}")
             return
         norm, radius = max(norms), max(radii)
@@ -303,7 +307,7 @@ class _Equilibrium:
             with self.network.using(solver=rested):
                 silent = self._silent(exact)
                 table = bench.compare(self.network, self.d, self.y, self.loss, RULES, reference=exact)
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, ArithmeticError) as error:
             yield Finding("note", f"The rules were not compared: {str(error).splitlines()[0]}")
             return
         if silent:
@@ -340,13 +344,15 @@ class _Equilibrium:
     def _criterion(self) -> Iterator[Finding]:
         """Does JFB descend for every loss of a sample?"""
         weights = sum(p.numel() for p in self.network.parameters())
-        outputs = self.network.S(self.network.operator(self.d).unpack(self.u)).shape[1:].numel()
+        with torch.no_grad():
+            made = self.network.S(self.network.operator(self.d).unpack(self.u))
+        outputs = made[0].numel() if isinstance(made, Tensor) else 0
         if outputs * weights > NUMBERS:
             yield Finding("note", f"The criterion was left out: {outputs:,} outputs × {weights:,} weights are many.")
             return
         try:
             found = [criterion(self.network, self.d[i : i + 1]) for i in range(min(AT_ONE, len(self.d)))]
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
             yield Finding("note", f"The criterion was not computed: {str(error).splitlines()[0]}")
             return
         least = min(each.smallest for each in found)

@@ -144,6 +144,7 @@ def test_nothing_of_the_caller_changes():
         ((nn.Linear(2, 2), DATA), TypeError, "must be an ImplicitNetwork, got Linear"),
         ((network(), torch.tensor(1.0)), ValueError, "at least one sample"),
         ((network(), None), ValueError, "got NoneType"),
+        ((ImplicitNetwork(nn.Linear(2, 8), Cell(), lambda u: (u, u)), DATA), TypeError, "S must return one tensor"),
     ],
 )
 def test_what_cannot_be_examined_is_refused(given, error, says):

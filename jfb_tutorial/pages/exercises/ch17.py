@@ -46,7 +46,7 @@ REPORTS = Exercise(
             (
                 "given-up",
                 "gentler",
-                "there is a fixed point, and plain iteration finds it; how many steps was it given?",
+                "plain iteration does find its fixed point; how many steps was it given?",
             ),
             ("waited", "nothing", "most of its samples are not at rest where the gradient is taken."),
         ),
@@ -150,9 +150,11 @@ def _network() -> ImplicitNetwork:
 
 def _by_input(*, own: bool = False, sign: float = 1.0) -> Callable[..., Tensor]:
     def f(network: ImplicitNetwork, d: Tensor, y: Tensor, loss: Callable) -> Tensor:
-        x = d.detach().clone().requires_grad_()
-        with network.using(gradient=network.gradient if own else ImplicitDifferentiation(tol=1e-9)):
-            return sign * torch.autograd.grad(loss(network(x), y), x)[0]
+        point = d.clone().requires_grad_()
+        rule = network.gradient if own else ImplicitDifferentiation(tol=1e-9)
+        with network.using(gradient=rule):
+            value = loss(network(point), y)
+        return sign * torch.autograd.grad(value, point)[0]
 
     return f
 
