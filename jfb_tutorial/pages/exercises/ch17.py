@@ -19,15 +19,17 @@ from .running import Stopped, Student
 REMEDIES = ("nothing", "solver", "gentler", "rule")
 
 
+def _always(word: str) -> Callable[[Given], str]:
+    return lambda given: word
+
+
 def _report(name: str, truth: str, *mistakes: tuple[str, str, str]) -> Part:
     return Part(
         name,
         Words(REMEDIES),
         f"what comes first for {name}: nothing, the solver (more steps, or Anderson), a gentler R, another backward rule",
-        truth=lambda g: truth,
-        mistakes=tuple(
-            Mistake(each, f"`{name}`: {says}", answer=lambda g, word=word: word) for each, word, says in mistakes
-        ),
+        truth=_always(truth),
+        mistakes=tuple(Mistake(each, f"`{name}`: {says}", answer=_always(word)) for each, word, says in mistakes),
     )
 
 
