@@ -210,6 +210,12 @@ def by_place(network, d):
     return from_chapter("16", "states", small=network, Anderson=Anderson)(d, (8, 16))
 
 
+def sent_back(s, t, k):
+    """The first entry of (0, 1)(I + J + … + Jᵏ⁻¹)."""
+    J, row = np.array([[s, 0.0], [1.0, t]]), np.array([0.0, 1.0])
+    return sum(row @ np.linalg.matrix_power(J, n) for n in range(k))[0]
+
+
 def measured_solves():
     layer = partial(tanh_layer, dtype=torch.float64)
     low = torch.zeros(32, 32)
@@ -415,6 +421,14 @@ def solutions():
         "ex-16-listen": {"radius": 0.9, "steps": 94},
         "ex-16-looks": 0.9877,
         "ex-16-ahead": {"places": 8, "solve_by_place": by_place},
+        "ex-17-reports": {"A": "nothing", "B": "solver", "C": "gentler"},
+        "ex-17-two": {
+            "exact": lambda s, t: 1 / (1 - s) / (1 - t),
+            "in_a_row": 1,
+            "terms": sent_back,
+            "needed": 2,
+        },
+        "ex-17-input": from_chapter("17", "input_gradient", ImplicitDifferentiation=ImplicitDifferentiation),
     }
 
 

@@ -19,7 +19,15 @@ LOOK = {"residual": 1e-9} | {
 
 
 def run(norm, rule, flat, seed):
-    row = {"norm": norm, "rule": rule, "penalty": 0.3 if flat else 0.0, "seed": seed, "updates": 400, "weights": 209473, "rate": 0.002}
+    row = {
+        "norm": norm,
+        "rule": rule,
+        "penalty": 0.3 if flat else 0.0,
+        "seed": seed,
+        "updates": 400,
+        "weights": 209473,
+        "rate": 0.002,
+    }
     loss = (2 + 0.1 * seed) * LN2  # 2.0 and 2.1 bits
     row |= {"seconds": 400.0 if rule == "exact" else 200.0, "valid": loss, "test": loss, "test_more": loss}
     row |= {"at": AT, "steps": [loss + 1 / k for k in AT], "places": [[0.1 / k] * 3 for k in (4, 8, 13, 26)]}

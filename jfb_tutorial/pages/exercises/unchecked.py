@@ -20,5 +20,6 @@ OPEN = (
     "ex-14-open",
     "ex-15-open",
     "ex-16-open",
+    "ex-17-open",
 )
 """Open questions: nobody knows, or there are many answers."""
