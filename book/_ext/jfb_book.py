@@ -307,7 +307,18 @@ def number_by_file(app: Sphinx, env) -> list[str]:
 
 
 def setup(app: Sphinx) -> dict:
-    for extension in ("theme_faults", "code_names", "previews", "figure_list", "quizzes", "course_names", "front_page", "page_weight"):
+    for extension in (
+        "theme_faults",
+        "code_names",
+        "previews",
+        "figure_list",
+        "quizzes",
+        "course_names",
+        "front_page",
+        "notebook_downloads",
+        "page_weight",
+        "public_address",
+    ):
         app.setup_extension(extension)
     myst_nb.sphinx_.SphinxNbRenderer = CaptionedPictures  # MyST-NB's parser looks for it there
     app.add_directive("claims-ledger", ClaimsLedger)

@@ -25,6 +25,12 @@ SITE = BOOK / "_build" / "html"
 LEFT_OUT = ("index", "course/*", "figures", "api")
 """What is not printed: what asks for a screen, or has an edition of its own."""
 
+EVERYWHERE = ("Five questions", "Exercises", "Summary", "Where to read on")
+"""Sections that each chapter has, and that the table of contents leaves out."""
+
+WIDTH = 635
+"""Of A4 between the margins, in pixels of 1/96 inch."""
+
 ABOUT = (
     "This is the book as the site has it, to be read on paper. Proofs, solutions and the boxes of claims are open. Figures that answer to the "
     "hand stand still here. The code that draws and checks is in the notebooks; the course, the figures as files and the reference of the "
@@ -175,6 +181,8 @@ def _lines(made: Tag, page: str) -> list[str]:
     lines = []
     for level, heading in ((heading.name, heading) for heading in made.find_all(["h1", "h2"])):
         section = heading.find_parent("section")
+        if level == "h2" and heading.get_text().strip() in EVERYWHERE:
+            continue
         name = anchor(page) if level == "h1" or section is None else section["id"]
         words = escape(" ".join(heading.get_text().split()))
         lines.append(
@@ -220,9 +228,9 @@ p.pdf-part { text-transform: uppercase; letter-spacing: .06em; font-size: .85em;
 # Printing
 
 
-def print_file(browser: Any, file: Path, pdf: Path) -> None:
-    """Print a file of pages; twice, since its table of contents names pages that only the first print knows."""
-    page = browser.new_page(viewport={"width": 900, "height": 1200}, reduced_motion="reduce")
+def print_file(browser: Any, file: Path, pdf: Path) -> dict[str, int]:
+    """Print a file of pages; twice, since its table of contents names pages that only the first print knows. Returns those."""
+    page = browser.new_page(viewport={"width": WIDTH, "height": 900}, reduced_motion="reduce")
     page.set_default_timeout(0)  # a thousand formulas take minutes on a busy machine
     page.route(
         "**/*", lambda route: route.continue_() if route.request.url.startswith(("file:", "data:")) else route.abort()
@@ -237,20 +245,20 @@ def print_file(browser: Any, file: Path, pdf: Path) -> None:
     settings = {"path": pdf, "prefer_css_page_size": True, "print_background": True, "outline": True, "tagged": True}
     pdf.parent.mkdir(parents=True, exist_ok=True)
     page.pdf(**settings)
+    pages = pages_of_targets(pdf.read_bytes())
     page.evaluate(
         "(pages) => document.querySelectorAll('[data-page-of]').forEach((at) => { at.textContent = pages[at.dataset.pageOf] ?? ''; })",
-        pages_of_targets(pdf.read_bytes()),
+        pages,
     )
     page.pdf(**settings)
     page.close()
+    return pages
 
 
 FIT = """() => {
-  const width = 635; // of A4 between the margins, in pixels of 1/96 inch
   for (const formula of document.querySelectorAll('mjx-container[display="true"]')) {
-    const set = formula.querySelector("mjx-math");
-    const wide = set.getBoundingClientRect().width, room = Math.min(width, formula.parentElement.clientWidth || width);
-    if (wide > room) formula.style.setProperty("font-size", `${Math.floor(98 * room / wide)}%`, "important");
+    const fits = formula.clientWidth / formula.scrollWidth;
+    if (fits < 1) formula.style.setProperty("font-size", `${Math.floor(98 * fits)}%`, "important");
   }
 }"""
 
