@@ -38,7 +38,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # SITE= is the public address of the site, for its sitemap, its Open Graph and its citation tags; without it there are none
 export JFB_SITE := $(or $(SITE),$(JFB_SITE))
 
-.PHONY: book test notebooks records timings benchmarks work lab plain pdf zip course serve lint links clean
+.PHONY: book test chapters notebooks records timings benchmarks work lab plain pdf zip course serve lint links clean
 
 book: .venv/ready
 	$(BIN)/jupyter-book build book -W -n --keep-going -q
@@ -47,6 +47,10 @@ book: .venv/ready
 test: book
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(NBVAL) --nbval-current-env -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 	    $(TESTS)
+
+# the notebooks alone, with whichever versions CONSTRAINTS and NBVAL say
+chapters: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(NBVAL) --nbval-current-env -n $(JOBS) --dist loadfile $(NOTEBOOKS)
 
 notebooks: .venv/ready
 	$(BIN)/python book/_ext/execute.py

@@ -38,7 +38,7 @@ def test_folds_are_open_and_nothing_waits(assembled):
     assert "data-late" not in text
     assert "text/plain" not in text
     # the trained network that the page loads when asked is here at once
-    assert re.search(r'data-explorer="equilibrium" data-parameters="[^"]{500000}', text)
+    assert re.search(r"""data-explorer="equilibrium" data-parameters=(["']).{500000}""", text)
 
 
 def test_pictures_are_found(assembled, site):
