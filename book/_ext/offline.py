@@ -59,7 +59,9 @@ def make(target: Path, *, site: Path = SITE, pdf: Path | None = None) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(top.rglob("*")):
-                archive.write(path, path.relative_to(folder))
+                # a picture is compressed already
+                way = zipfile.ZIP_STORED if path.suffix in (".png", ".woff", ".safetensors") else zipfile.ZIP_DEFLATED
+                archive.write(path, path.relative_to(folder), way)
     return target
 
 

@@ -99,7 +99,10 @@ def first_words(doctree: nodes.document) -> str:
 
 def write_sitemap(app: Sphinx, error: Exception | None) -> None:
     """All pages, for search engines, and the picture that Open Graph shows."""
-    if error or app.builder.name != "html" or not site():
+    if error or app.builder.name != "html":
+        return
+    if not site():
+        Path(app.outdir, "sitemap.xml").unlink(missing_ok=True)  # of an earlier build
         return
     listed = sorted(page for page in app.env.all_docs if not NOT_LISTED.match(page))
     addresses = [f"{site()}/" if page == "index" else f"{site()}/{page}.html" for page in listed]

@@ -202,29 +202,27 @@ def claims() -> dict[str, tuple[str, dict]]:
 
 # What became of a row: the name, the mark, and what it means; a mark is a shape, not a colour alone
 STATES = {
-    "run": ("●", "run or checked as published"),
-    "small": ("◐", "run in small: another network, fewer images or fewer epochs"),
-    "fails": ("✗", "checked, and does not always hold"),
-    "quoted": ("❝", "quoted there from others"),
-    "open": ("○", "open: nothing of ours, or not yet run"),
+    "holds": ("✓", "a claim, checked, which holds"),
+    "fails": ("✗", "a claim, checked, which fails or does not always hold"),
+    "run": ("●", "a number, measured at the paper's scale"),
+    "small": ("◐", "a number, measured in small: another network, fewer images or fewer epochs"),
+    "quoted": ("❝", "a number that the paper quotes from others"),
+    "open": ("○", "open: not run yet, or out of reach"),
+    "nothing": ("–", "a diagram, with nothing to measure"),
 }
 
 
 def state(row: dict, found: Answer) -> str:
     """Which of STATES a row of `_reproductions.yml` is in."""
     if "none" in row:
-        return "quoted" if re.search(r"\bquote", row["none"]) else "open"
+        quoted = "quoted" if re.search(r"\bquote", row["none"]) else "open"
+        return "nothing" if row["none"] == "nothing was measured" else quoted
     if "claim" in row:
-        if found.ours == "says nothing":
-            return "open"
-        if found.ours != "holds":
-            return "fails"
-        return "small" if re.search(r"\bhere\b|our network|images", row["what"]) else "run"
-    if "timing" in row:
-        return "small"
+        return {"holds": "holds", "says nothing": "open"}.get(found.ours, "fails")
     if found.value is None:
         return "fails" if found.ours == "failed" else "open"
-    return "small" if found.scale else "run"
+    # what a script has measured for the ledger is never the paper's own run
+    return "small" if found.scale or "timing" in row else "run"
 
 
 def at_a_glance(groups: list[tuple[str, list[tuple[dict, str]]]]) -> str:
@@ -254,8 +252,8 @@ def at_a_glance(groups: list[tuple[str, list[tuple[dict, str]]]]) -> str:
         '<figure class="jfb-glance" role="group" aria-label="What is reproduced, at a glance">'
         f"<ul>{''.join(lines)}</ul><fieldset><legend>The marks, and which rows the tables show</legend>{legend}</fieldset>"
         f'<p class="jfb-shown" role="status">{sum(every.values())} rows.</p>'
-        "<figcaption>A mark for each row of the papers' tables and each figure. It says what was run, and not that the numbers agree: "
-        "the gap is in the tables.</figcaption></figure>"
+        "<figcaption>A mark for each row of the tables below, which are those of the papers. That a number was measured does not say that it "
+        "agrees with the paper's: the gap is in the tables.</figcaption></figure>"
     )
 
 
