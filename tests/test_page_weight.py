@@ -99,3 +99,27 @@ def test_a_light_explorer_is_there_at_once(site):
     for name in ("index.html", "13-what-an-equilibrium-is-for.html"):
         assert "data-late" not in (site / name).read_text()
     assert (BOOK / "_static" / "late.js").is_file()
+
+
+SHIFTS = """window.moved = 0;
+new PerformanceObserver((list) => { for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.moved += entry.value; })
+  .observe({ type: "layout-shift", buffered: true });"""
+
+
+@pytest.mark.parametrize(("name", "width"), [("index.html", 390), ("05-jacobian-free-backpropagation.html", 1280)])
+def test_nothing_that_is_seen_moves_while_a_page_comes(browser, site, name, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_default_timeout(120_000)
+    page.add_init_script(SHIFTS)
+    page.goto((site / name).as_uri())
+    page.evaluate("window.MathJax?.startup?.promise")
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 300)))")
+    moved = page.evaluate("window.moved")
+    # the sum that browsers report; below 0.1 is called good
+    assert moved < 0.1
+    # the measure sees what moves
+    page.evaluate(
+        "document.querySelector('.bd-article').insertAdjacentHTML('afterbegin', '<p style=\"height: 500px\">here</p>')"
+    )
+    page.wait_for_function("(before) => window.moved > before + 0.1", arg=moved)
+    page.close()

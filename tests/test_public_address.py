@@ -64,7 +64,9 @@ def test_the_sitemap_has_the_pages(address, tmp_path):
 
     (tmp_path / "_static").mkdir()
     public_address.write_sitemap(App, None)
-    found = [element.text for element in ElementTree.parse(tmp_path / "sitemap.xml").iter() if element.tag.endswith("loc")]
+    found = [
+        element.text for element in ElementTree.parse(tmp_path / "sitemap.xml").iter() if element.tag.endswith("loc")
+    ]
     assert found == [f"{ADDRESS}/01-a.html", f"{ADDRESS}/course/b.html", f"{ADDRESS}/"]
     assert (tmp_path / "_static" / "preview.png").is_file()
 
@@ -93,7 +95,7 @@ def test_the_archive_opens_from_disk(open_page, site, tmp_path):
     top = tmp_path / "jfb-book"
     assert sorted(path.name for path in top.iterdir()) == ["README.md", "book.pdf", "notebooks", "site"]
     page = open_page(top / "site" / "index.html")
-    assert page.locator("mjx-container").count() > 2
+    assert page.locator("mjx-container").count() >= 2
     page.get_by_role("link", name=re.compile("^2 Contractions")).first.click()
     page.wait_for_url("**/02-contractions.html")
     assert page.locator("h1").inner_text().startswith("2. Contractions")

@@ -269,7 +269,7 @@ class ReproductionsLedger(Directive):
         env = self.state.document.settings.env
         # before anything can fail: a page that failed is read anew once what it depends on is mended
         jfb_book.note_dependencies(env)
-        for path in [BOOK / "_reproductions.yml", *RECORDS.glob("*.json")]:
+        for path in [Path(__file__), BOOK / "_reproductions.yml", *RECORDS.glob("*.json")]:
             env.note_dependency(str(path))
         where = {name: page for name, (page, _) in claims().items()}
         for row in rows():
