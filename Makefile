@@ -13,6 +13,7 @@
 #                 book/_build/jfb-book.zip, which needs no network
 # make course     what a lecturer hands out: the site and the notebooks without solutions, those with them, and the slides, into
 #                 book/course/_build, with student.zip and staff.zip
+# make chapters   run the notebooks and compare what they print; make links, ask whether the addresses of other hosts still answer
 # make serve      serve the built site on this machine
 # make lint       check the format, the style and the types
 # make clean      remove what was built; `rm -r .venv` removes the environment too

@@ -528,6 +528,14 @@ def test_each_page_offers_to_report_a_mistake_on_it(small_book):
         assert {"page", "version"} <= fields
 
 
+def test_what_a_page_gives_to_download_sets_itself_up_once_there_is_an_address(small_book):
+    (link,) = re.findall(r'href="(_sources/[^"]+\.ipynb)"', small_book.page("05-one"))
+    notebook = nbformat.read(small_book.html / link, as_version=4)
+    assert ADDRESS in notebook.cells[1].source
+    assert notebook.cells[1].metadata.tags == ["set-up"]
+    assert "{exercise}" not in "".join(cell.source for cell in notebook.cells)
+
+
 # Quiet things
 
 

@@ -53,7 +53,7 @@ def describe(app: Sphinx, page: str, template: str, context: dict, doctree: node
     words = first_words(doctree) if doctree else ""
     lines = [meta("name", "description", words)] if words else []
     if site() and doctree is not None:
-        title = re.sub(r"<[^>]+>", "", context.get("title", "")) or citation["title"]
+        title = re.sub(r"<[^>]+>|^\d+\. ", "", context.get("title", "")) or citation["title"]
         lines += tags(page, title, words, citation)
     context["metatags"] = context.get("metatags", "") + "\n".join(["", *lines])
 
@@ -61,7 +61,7 @@ def describe(app: Sphinx, page: str, template: str, context: dict, doctree: node
 def tags(page: str, title: str, words: str, citation: dict) -> list[str]:
     """Open Graph's and those by which libraries and search engines cite a page."""
     whole, book = page == "index", citation["title"]
-    address = f"{site()}/{page}.html" if not whole else f"{site()}/"
+    address = f"{site()}/{page}.html"
     day = str(citation["date-released"]).replace("-", "/")
     authors = [each.get("name") or f"{each['family-names']}, {each['given-names']}" for each in citation["authors"]]
     return [
@@ -88,13 +88,14 @@ def meta(kind: str, name: str, content: str) -> str:
 
 
 def first_words(doctree: nodes.document) -> str:
-    """The first paragraph of a page that is no part of a box or a list, at most two hundred characters of it."""
-    for paragraph in doctree.findall(nodes.paragraph):
-        if isinstance(paragraph.parent, nodes.section):
-            # a formula would be its source
-            words = " ".join(paragraph.astext().split())
-            return words if len(words) <= 200 else words[:197].rsplit(" ", 1)[0] + " …"
-    return ""
+    """The first paragraph of a page that is no part of a box or a list, at most two hundred characters of it.
+
+    A formula would be its source, so one without any is preferred.
+    """
+    found = [each for each in doctree.findall(nodes.paragraph) if isinstance(each.parent, nodes.section)]
+    plain = [each for each in found[:8] if not any(each.findall(nodes.math))]
+    words = " ".join((plain or found)[0].astext().split()) if found else ""
+    return words if len(words) <= 200 else words[:197].rsplit(" ", 1)[0] + " …"
 
 
 def write_sitemap(app: Sphinx, error: Exception | None) -> None:
@@ -105,8 +106,7 @@ def write_sitemap(app: Sphinx, error: Exception | None) -> None:
         Path(app.outdir, "sitemap.xml").unlink(missing_ok=True)  # of an earlier build
         return
     listed = sorted(page for page in app.env.all_docs if not NOT_LISTED.match(page))
-    addresses = [f"{site()}/" if page == "index" else f"{site()}/{page}.html" for page in listed]
-    lines = [f"<url><loc>{escape_xml(address)}</loc></url>" for address in addresses]
+    lines = [f"<url><loc>{escape_xml(f'{site()}/{page}.html')}</loc></url>" for page in listed]
     Path(app.outdir, "sitemap.xml").write_text(
         '<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n'
         + "\n".join([*lines, "</urlset>", ""])
