@@ -48,3 +48,9 @@ def test_the_page_says_what_to_do_with_five_minutes_an_hour_and_a_course():
         "Check the papers",
     ]
     assert len(INDEX.split()) < 1100
+
+
+def test_a_book_without_parts_has_a_map_too(monkeypatch, tmp_path):
+    monkeypatch.setattr(front_page, "BOOK", tmp_path)
+    (tmp_path / "_toc.yml").write_text("root: index\nchapters: [{file: 01-one}, {file: figures}]\n")
+    assert front_page.parts() == [("", ["01-one"])]

@@ -18,7 +18,9 @@ from chapters import BOOK, chapter_time, notebooks, title
 def parts() -> list[tuple[str, list[str]]]:
     """The parts of the book that have numbered chapters: the caption, and the names of the chapters' files."""
     contents = yaml.safe_load((BOOK / "_toc.yml").read_text())
-    made = [(part["caption"], [each["file"] for each in part["chapters"]]) for part in contents["parts"]]
+    # a book of a few chapters has no parts
+    divided = contents.get("parts") or [{"caption": "", "chapters": contents.get("chapters", [])}]
+    made = [(part["caption"], [each["file"] for each in part["chapters"]]) for part in divided]
     numbered = [(caption, [name for name in names if re.match(r"\d\d-", name)]) for caption, names in made]
     return [(caption, names) for caption, names in numbered if names]
 
@@ -66,7 +68,8 @@ class ChapterMap(Directive):
         made: list[nodes.Node] = []
         for caption, names in parts():
             items = [self.item(name, title(files[name]), said[name[:2]]) for name in names]
-            made += [nodes.rubric("", caption), nodes.bullet_list("", *items, classes=["jfb-map"])]
+            made += [nodes.rubric("", caption)] if caption else []
+            made.append(nodes.bullet_list("", *items, classes=["jfb-map"]))
         if waiting := sorted(said.keys() - {name[:2] for name in listed}):
             which = " and ".join(", ".join(str(int(number)) for number in waiting).rsplit(", ", 1))
             made.append(nodes.paragraph(text=f"Being written: chapter{'s' * (len(waiting) > 1)} {which}."))
