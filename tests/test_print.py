@@ -45,6 +45,14 @@ def test_folds_are_open(paper):
         assert elements.count() > 0
 
 
+def test_what_unfolds_is_seen_at_once(paper):
+    """A browser prints the first moment of what fades in: nothing."""
+    faded = paper.locator(".bd-article details *").evaluate_all(
+        "(all) => all.filter((one) => getComputedStyle(one).animationName !== 'none' || getComputedStyle(one).opacity === '0').length"
+    )
+    assert faded == 0
+
+
 def test_no_code_and_no_table_is_cut_off(paper):
     cut = paper.evaluate(
         """[...document.querySelectorAll(".bd-article :is(pre, div.highlight, table)")].filter((one) => {
