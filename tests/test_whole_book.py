@@ -50,9 +50,11 @@ def test_pictures_are_found(assembled, site):
 
 def test_names_are_those_of_their_page():
     link = BeautifulSoup('<a href="../04-x.html#a">here</a>', "html.parser").a
+    assert link
     whole_book._lead(link, "course/notes", {"04-x"})
     assert link["href"] == "#04-x--a"
     left_out = BeautifulSoup('<p><a href="api.html#a">there</a></p>', "html.parser")
+    assert left_out.a
     whole_book._lead(left_out.a, "index", {"04-x"})
     assert str(left_out) == "<p>there</p>"
     assert whole_book.anchor("course/notes/01", "x") == "course-notes-01--x"
