@@ -9,7 +9,7 @@ import torch
 from conftest import BOOK, CHAPTERS
 
 from jfb_tutorial.pages import exercises
-from jfb_tutorial.pages.exercises import running, sheets
+from jfb_tutorial.pages.exercises import sheets
 from jfb_tutorial.pages.exercises.__main__ import main
 
 sys.path.insert(0, str(BOOK / "_ext"))
