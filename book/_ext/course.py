@@ -1,7 +1,7 @@
 """The course, to be handed out: `course.py [FOLDER] [--nbgrader SEED]`, into book/course/_build. Generated, and never committed.
 
 student/      the site without solutions and without the pages for teachers, and the notebooks with a cell for each answer
-instructor/   the site with open solutions, the notes, the rubric and the quizzes' answers; the notebooks with solutions
+instructor/   the site with open solutions, the notes, the rubric and the quizzes' answers; the notebooks with solutions; notes.pdf
 slides/       the decks, and each as a PDF if there is a Chromium
 nbgrader/     with --nbgrader, the problem sheets for it, with the numbers that the seed draws
 student.zip   is for students, staff.zip has all of it
@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import course_nbgrader
+import course_notes
 import leaks
 import slides
 from chapters import BOOK
@@ -46,7 +47,7 @@ FOR_STUDENTS = "Below each exercise is a cell for your answer. Hand in the noteb
 
 FOR_STAFF = """\
 Solutions are open in the pages, and folded below the exercises in the notebooks. The pages under "Teaching" have the plans of the
-sessions, the notes, the rubric and the quizzes' answers. The folder `slides` has the decks; `student.zip` is what students get.
+sessions, the notes, the rubric and the quizzes' answers; `notes.pdf` has the notes, to be printed. The folder `slides` has the decks; `student.zip` is what students get.
 Do not publish this folder."""
 
 
@@ -67,14 +68,23 @@ def build(book: Path, kind: str, folder: Path) -> None:
     )
 
 
-def build_slides(folder: Path) -> None:
-    """The decks, each with a PDF if there is a browser to print it."""
+def build_slides(folder: Path) -> list[Path]:
+    """The decks; returns their files."""
     shutil.rmtree(folder, ignore_errors=True)
-    decks = slides.build(folder)
+    return slides.build(folder)
+
+
+def print_pdfs(decks: list[Path], instructor: Path) -> None:
+    """A PDF of each deck beside it, and of the notes, if there is a browser to print them."""
     try:
-        slides.print_all(decks)
+        with slides.printing_page() as page:
+            for deck in decks:
+                slides.print_pdf(page, deck)
+            notes = course_notes.gathered(instructor / "site", instructor / "notes.html")
+            course_notes.print_pdf(page, notes)
+            notes.unlink()
     except FileNotFoundError as error:
-        print(f"The slides have no PDF: {error}.")
+        print(f"The slides and the notes have no PDF: {error}.")
 
 
 def _run(command: list[object]) -> None:
@@ -110,7 +120,7 @@ def make(folder: Path, seed: int | None = None) -> None:
         for each in made:
             each.result()
     shutil.rmtree(sources)
-    build_slides(folder / "slides")
+    print_pdfs(build_slides(folder / "slides"), instructor)
     archive(folder / "student.zip", student)
     told = leaks.told_by_solutions()
     refuse_leaks(folder / "student.zip", told)
