@@ -21,6 +21,7 @@ def test_the_notes_are_printed_in_one_file(site, browser, tmp_path):
     assert found == titles
     assert "<a " not in html
     page = browser.new_page()
+    page.set_default_timeout(120_000)
     pdf = course_notes.print_pdf(page, file).read_bytes()
     assert page.locator("mjx-container").count() > 100
     assert page.locator("mjx-merror, .MathJax_Error").count() == 0
