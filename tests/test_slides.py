@@ -70,6 +70,8 @@ FAULTS = """() => {
   const skipped = ".notes, .deck-spoken, .deck-picture img, mjx-assistive-mml, svg :not(text)";
   const unseen = (e) => e.closest(".jfb-words") && getComputedStyle(e.closest(".jfb-words")).position === "absolute";
   if (slide.scrollHeight > 720 || slide.scrollWidth > 1280) faults.push(`${title}: ${slide.scrollWidth} by ${slide.scrollHeight}`);
+  for (const box of slide.querySelectorAll(".deck-picture"))
+    if (box.firstElementChild.offsetWidth > box.clientWidth) faults.push(`${title}: its picture is cut at the side`);
   for (const part of slide.querySelectorAll("*")) {
     const { left, top, right, bottom, width, height } = part.getBoundingClientRect();
     if (!width || !height || part.matches(skipped) || part.closest(".notes, mjx-assistive-mml") || unseen(part)) continue;
