@@ -143,7 +143,7 @@ AT_WORK: list[tuple[str, int, dict[str, object], list[str]]] = [
     ("session-2", 2, {"gamma": 0.99, "kappa": 9}, ["worst gradient", "worst Jacobian"]),
     ("session-2", 5, {"rule": "npg"}, ["γ = 3, let go", "Step"]),
     ("06", 1, {"k": 20, "symmetry": 0.3}, ["JFB"]),
-    ("13", 0, {"steps": 300}, []),
+    ("13", 0, {"steps": 20}, ["Flip this bit"]),
 ]
 
 
