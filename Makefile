@@ -12,7 +12,8 @@
 # make pdf        the whole book as book/_build/book.pdf, which takes a Chromium; make zip, the site, the notebooks and the PDF if made, in
 #                 book/_build/jfb-book.zip, which needs no network
 # make course     what a lecturer hands out: the site and the notebooks without solutions, those with them, and the slides, into
-#                 book/course/_build, with student.zip and staff.zip
+#                 book/course/_build, with student.zip and staff.zip; NBGRADER=7 adds the problem sheets for nbgrader, whose
+#                 numbers the 7 draws
 # make chapters   run the notebooks and compare what they print; make links, ask whether the addresses of other hosts still answer
 # make serve      serve the built site on this machine
 # make lint       check the format, the style and the types
@@ -45,7 +46,7 @@ book: .venv/ready
 	$(BIN)/jupyter-book build book -W -n --keep-going -q
 	@echo "The book is at book/_build/html/index.html"
 
-test: book
+test: book .venv/nbgrader/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(NBVAL) --nbval-current-env -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 	    $(TESTS)
 
@@ -99,8 +100,8 @@ pdf: book
 zip: book
 	$(BIN)/python book/_ext/offline.py
 
-course: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/python book/_ext/course.py
+course: .venv/ready $(if $(NBGRADER),.venv/nbgrader/ready)
+	OMP_NUM_THREADS=1 $(BIN)/python book/_ext/course.py $(NBGRADER:%=--nbgrader %)
 
 serve: book
 	$(BIN)/python -m http.server --directory book/_build/html --bind 127.0.0.1 8000
@@ -122,4 +123,10 @@ clean:
 	    { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile $(CONSTRAINTS:%=--constraint %) --editable '.[dev]'
+	@touch $@
+
+# what nbgrader takes besides the rest; in a folder of its own, since it would add its menus to the readers' JupyterLab
+.venv/nbgrader/ready: .venv/ready
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv/nbgrader $(CONSTRAINTS:%=--constraint %) \
+	    nbgrader alembic Mako RapidFuzz
 	@touch $@

@@ -170,9 +170,26 @@ def test_the_source_of_the_students_site_has_no_solution_and_nothing_for_teacher
     assert re.findall(r"course/\S+", contents) == ["course/project"]
     index = (source / "index.md").read_text()
     assert "with solutions" not in index
-    assert "make lab" not in index
     for path in source.glob("*.md"):
         assert "](course/" not in path.read_text(), path.name
+
+
+ONLY_IN_THE_REPOSITORY = re.compile(
+    r"make (?:lab|book|test|notebooks|records|timings|benchmarks|work|plain|course|serve|lint)\\b|python tests/|pytest|constraints\\.txt|environment\\.yml"
+)
+
+
+def test_no_page_of_an_archive_tells_of_commands_that_it_has_not(source):
+    pages = [*source.glob("*.md"), *source.glob("course/*.md")]
+    spoken = {path.name: path.read_text() for path in pages} | {
+        path.name: chapters.text(path) for path in source.glob("*.ipynb")
+    }
+    assert len(spoken) > 20
+    found = {name: ONLY_IN_THE_REPOSITORY.findall(text) for name, text in spoken.items()}
+    assert not {name: commands for name, commands in found.items() if commands}
+    # what stays can be typed there: the subcommands of the package
+    gpu = spoken["on-a-gpu.md"]
+    assert re.findall(r"python -m jfb_tutorial (\w+)", gpu) == ["doctor", "data", "train", *["reproduce"] * 3]
 
 
 def test_the_students_site_has_no_solution(small_site, told):
@@ -237,7 +254,7 @@ def test_a_sentence_that_is_replaced_has_to_be_there():
     with pytest.raises(
         ValueError, match=r"'with solutions' is to be replaced in the book's index\.md, and is there 0 times"
     ):
-        course_sources._replaced("Exercises.", "with solutions", "")
+        course_sources._replaced("index.md", "Exercises.", "with solutions", "")
 
 
 def test_the_notebooks_say_what_they_need():

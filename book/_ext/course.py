@@ -1,14 +1,16 @@
-"""The course, to be handed out: `course.py [FOLDER]`, into book/course/_build. Generated, and never committed.
+"""The course, to be handed out: `course.py [FOLDER] [--nbgrader SEED]`, into book/course/_build. Generated, and never committed.
 
 student/      the site without solutions and without the pages for teachers, and the notebooks with a cell for each answer
-instructor/   the site with open solutions, the notes, the rubric and the quizzes' answers; the notebooks with solutions
+instructor/   the site with open solutions, the notes, the rubric and the quizzes' answers; the notebooks with solutions; notes.pdf
 slides/       the decks, and each as a PDF if there is a Chromium
+nbgrader/     with --nbgrader, the problem sheets for it, with the numbers that the seed draws
 student.zip   is for students, staff.zip has all of it
 
 Each edition is built from a copy of the book's source in which only what has to differ does. Nothing of a solution is in what
 students are given, or the command fails: see `leaks`.
 """
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,8 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import course_nbgrader
+import course_notes
 import leaks
 import slides
 from chapters import BOOK
@@ -43,7 +47,7 @@ FOR_STUDENTS = "Below each exercise is a cell for your answer. Hand in the noteb
 
 FOR_STAFF = """\
 Solutions are open in the pages, and folded below the exercises in the notebooks. The pages under "Teaching" have the plans of the
-sessions, the notes, the rubric and the quizzes' answers. The folder `slides` has the decks; `student.zip` is what students get.
+sessions, the notes, the rubric and the quizzes' answers; `notes.pdf` has the notes, to be printed. The folder `slides` has the decks; `student.zip` is what students get.
 Do not publish this folder."""
 
 
@@ -64,14 +68,23 @@ def build(book: Path, kind: str, folder: Path) -> None:
     )
 
 
-def build_slides(folder: Path) -> None:
-    """The decks, each with a PDF if there is a browser to print it."""
+def build_slides(folder: Path) -> list[Path]:
+    """The decks; returns their files."""
     shutil.rmtree(folder, ignore_errors=True)
-    decks = slides.build(folder)
+    return slides.build(folder)
+
+
+def print_pdfs(decks: list[Path], instructor: Path) -> None:
+    """A PDF of each deck beside it, and of the notes, if there is a browser to print them."""
     try:
-        slides.print_all(decks)
+        with slides.printing_page() as page:
+            for deck in decks:
+                slides.print_pdf(page, deck)
+            notes = course_notes.gathered(instructor / "site", instructor / "notes.html")
+            course_notes.print_pdf(page, notes)
+            notes.unlink()
     except FileNotFoundError as error:
-        print(f"The slides have no PDF: {error}.")
+        print(f"The slides and the notes have no PDF: {error}.")
 
 
 def _run(command: list[object]) -> None:
@@ -93,8 +106,10 @@ def refuse_leaks(path: Path, told: leaks.Told) -> None:
         raise SystemExit("\n".join(["parts of solutions are in what students are given:", *found[:40]]))
 
 
-def make(folder: Path) -> None:
-    """All of the course."""
+def make(folder: Path, seed: int | None = None) -> None:
+    """All of the course; for nbgrader too, if there is a seed for its sheets."""
+    for_nbgrader = folder / "nbgrader"
+    shutil.rmtree(for_nbgrader, ignore_errors=True)
     student, instructor = folder / "student", folder / "instructor"
     sources = folder / "sources"
     with ThreadPoolExecutor() as pool:
@@ -105,10 +120,16 @@ def make(folder: Path) -> None:
         for each in made:
             each.result()
     shutil.rmtree(sources)
-    build_slides(folder / "slides")
+    print_pdfs(build_slides(folder / "slides"), instructor)
     archive(folder / "student.zip", student)
-    refuse_leaks(folder / "student.zip", leaks.told_by_solutions())
-    archive(folder / "staff.zip", instructor, folder / "slides", folder / "student.zip")
+    told = leaks.told_by_solutions()
+    refuse_leaks(folder / "student.zip", told)
+    staff = [instructor, folder / "slides", folder / "student.zip"]
+    if seed is not None:
+        course_nbgrader.export(for_nbgrader, seed)
+        refuse_leaks(for_nbgrader / "release", told)
+        staff.append(for_nbgrader)
+    archive(folder / "staff.zip", *staff)
 
 
 def archive(file: Path, *parts: Path) -> None:
@@ -121,9 +142,18 @@ def archive(file: Path, *parts: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Make the course, and say where it is."""
-    folder = Path(arguments[0]) if arguments else BOOK / "course" / "_build"
+    parser = argparse.ArgumentParser(prog="course.py", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=BOOK / "course" / "_build")
+    parser.add_argument("--nbgrader", type=int, metavar="SEED", help="write the problem sheets for nbgrader too")
+    options = parser.parse_args(arguments)
+    folder = options.folder
     folder.mkdir(parents=True, exist_ok=True)
-    make(folder)
+    if options.nbgrader is not None:
+        try:
+            course_nbgrader.command()
+        except FileNotFoundError as error:
+            parser.exit(1, f"{error}\n")
+    make(folder, options.nbgrader)
     print(f"For students: {folder / 'student.zip'}\nFor staff:    {folder / 'staff.zip'}")
     return 0
 

@@ -162,7 +162,7 @@ class Vote(Part):
         vote, answer = sources.find_vote(name, self.plan()), "answer" in self.options
         # dots that stand for the answer stay with the last word
         made: list[nodes.Node] = [self.markdown(vote["question"].replace(" …", "\u00a0…"), "deck-question")]
-        long = len(vote["question"]) + sum(len(text) for text, _ in vote["choices"]) > 380
+        long = len(vote["question"]) + sum(len(text) for text, _ in vote["choices"]) > 340
         choices = nodes.container(classes=["deck-choices", *["deck-answered"] * answer, *["deck-dense"] * long])
         for letter, (text, right) in zip("ABCD", vote["choices"], strict=False):
             line = self.markdown(f"**{letter}** {text}", "deck-choice")

@@ -8,6 +8,8 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +117,15 @@ def print_pdf(page: Any, deck: Path) -> Path:
 
 
 def print_all(decks: list[Path]) -> None:
-    """Each deck as a PDF beside it.
+    """Each deck as a PDF beside it; FileNotFoundError as in `printing_page`."""
+    with printing_page() as page:
+        for deck in decks:
+            print_pdf(page, deck)
+
+
+@contextmanager
+def printing_page() -> Iterator[Any]:
+    """A page of a Chromium without a window.
 
     Raises:
         FileNotFoundError: there is no Chromium.
@@ -127,9 +137,7 @@ def print_all(decks: list[Path]) -> None:
         raise FileNotFoundError("a PDF takes a Chromium; name one in the environment variable CHROMIUM")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page()
-        for deck in decks:
-            print_pdf(page, deck)
+        yield browser.new_page()
         browser.close()
 
 

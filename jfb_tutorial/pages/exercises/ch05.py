@@ -403,8 +403,18 @@ UNITS = Exercise(
                 ),
             ),
         ),
-        Part("repair", Array((2, 2)), "C, where θ = Cφ and φ is trained: a repair of the given s by the weights"),
-        Part("terms", Whole(), "a number of Neumann terms that repairs it"),
+        Part(
+            "repair",
+            Array((2, 2)),
+            "C, where θ = Cφ and φ is trained: a repair of the given s by the weights",
+            example=lambda g: [[1 / g["s"], 0.0], [0.0, 1.0]],
+        ),
+        Part(
+            "terms",
+            Whole(),
+            "a number of Neumann terms that repairs it",
+            example=lambda g: next(k for k in range(1, 1000) if _largest(_units(g), g["gamma"], k) < 0),
+        ),
     ),
     properties=(
         Property(

@@ -194,6 +194,7 @@ RULE = Exercise(
             Function("beta", "a rule: a function of (T, u_star) that returns T(u*) with a graph", rel=1e-6, off=1e-8),
             "the rule that sends g + β gJ",
             truth=lambda g: _truth,
+            example=lambda g: _mixed(lambda b: 1 - b, lambda b: b),
             observe=_sent,
             mistakes=(
                 Mistake(

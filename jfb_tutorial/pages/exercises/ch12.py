@@ -301,6 +301,19 @@ def _rank(B: Tensor) -> int:
     return int(torch.linalg.matrix_rank(B, rtol=1e-6))
 
 
+def _heads() -> tuple[Tensor, Tensor]:
+    """The two directions of the largest rate of descent; and one of these with the one of the least."""
+    J, G = _instance()
+    A = torch.linalg.solve(torch.eye(6) - J, G)
+    directions = torch.linalg.eigh((A + A.mT) / 2).eigenvectors.mT
+    return directions[-2:], directions[[0, -1]]
+
+
+def _repair(B: Tensor) -> float:
+    """The largest factor in hundredths by which J is to be multiplied so that B is certified."""
+    return next(percent for percent in range(99, -1, -1) if _least(B, percent / 100) > 0) / 100
+
+
 HEAD = Exercise(
     "ex-12-head",
     parts=(
@@ -308,9 +321,15 @@ HEAD = Exercise(
             "certified",
             Array((2, 6)),
             "a head that is certified, for draw(1, generator=torch.Generator().manual_seed(3)) in float64",
+            example=lambda g: _heads()[0],
         ),
-        Part("spoilt", Array((2, 6)), "one that is not"),
-        Part("factor", Number(), "the largest factor for J that repairs the second, to two digits"),
+        Part("spoilt", Array((2, 6)), "one that is not", example=lambda g: _heads()[1]),
+        Part(
+            "factor",
+            Number(),
+            "the largest factor for J that repairs the second, to two digits",
+            example=lambda g: _repair(_heads()[1]),
+        ),
     ),
     properties=(
         Property(

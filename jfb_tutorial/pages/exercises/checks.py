@@ -61,7 +61,8 @@ class Part:
         name: its key in the answer.
         kind: its form.
         what: what it is, in a few words.
-        truth: a right answer for these givens; without one the exercise's properties decide.
+        truth: the right answer for these givens; without one the exercise's properties decide.
+        example: one of the right answers, where there is no truth, or where the truth breaks a property.
         observe: what is compared of an answer, for a function: what it returns on fresh instances.
         mistakes: looked for in this order.
         otherwise: what is said of a wrong answer that no mistake explains.
@@ -71,6 +72,7 @@ class Part:
     kind: Kind
     what: str
     truth: Callable[[Given], Any] | None = None
+    example: Callable[[Given], Any] | None = None
     observe: Callable[[Any, Given], Any] = lambda value, given: value
     mistakes: Sequence[Mistake] = ()
     otherwise: str = ""
@@ -149,6 +151,12 @@ class Exercise:
         if call:
             lines.append(call.format(label=self.label))
         return "\n".join(lines)
+
+    def right(self, given: Given | None = None) -> dict[str, Any]:
+        """A right answer, by the names of its parts; those are left out of which none is written down here."""
+        numbers = self.given if given is None else given
+        with guard():
+            return {part.name: find(numbers) for part in self.parts if (find := part.example or part.truth)}
 
     def check(self, answer: Any, given: Given | None = None) -> Verdict:
         """What is found of an answer."""

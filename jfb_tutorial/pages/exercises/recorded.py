@@ -23,7 +23,7 @@ def book_file(name: str) -> Path:
         if (place / name).exists():
             return place / name
     raise Stopped(
-        f"This check reads `{name}` of the book, which is not here: run it in the folder of the chapters, as `make lab` opens it."
+        f"This check reads `{name}` of the book, which is not here: run it in the folder of the chapters."
     )
 
 

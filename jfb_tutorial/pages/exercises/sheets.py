@@ -27,7 +27,7 @@ from .kinds import Function
 from .recorded import book_file
 from .running import guard
 
-__all__ = ["Mark", "Problem", "Sheet", "given", "grade", "key", "read", "sheet", "write_csv"]
+__all__ = ["Mark", "Problem", "Sheet", "earned", "given", "grade", "key", "read", "sheet", "write_csv"]
 
 Notebook = dict[str, Any]
 
@@ -148,9 +148,9 @@ def _question(sheet: Sheet, problem: Problem, seed: int) -> str:
 
 def _expected(each: Exercise, part: Part, numbers: Given) -> str:
     if part.truth is None:
-        return "; ".join(prop.otherwise for prop in each.properties if part.name in prop.of).join(
-            ("any that has the properties (else: “", "”)")
-        )
+        properties = "; ".join(prop.otherwise for prop in each.properties if part.name in prop.of)
+        such_as = f", such as {_shown(part.example(numbers))}" if part.example else ""
+        return f"any that has the properties{such_as} (else: “{properties}”)"
     value = part.truth(numbers)
     if not isinstance(part.kind, Function):
         return _shown(value)
@@ -346,6 +346,13 @@ def mark(path: Path, out: Path, name: str, seed: int) -> None:
         partial = out.with_suffix(".part")
         partial.write_text(json.dumps(found))
         partial.replace(out)
+
+
+def earned(label: str, answer: Any, numbers: Given, points: float) -> float:
+    """The points of one problem; what is wrong with the answer is printed. What a test of nbgrader's calls."""
+    verdict = exercise(label).check(answer, numbers)
+    print(verdict if answer is not None else "nothing handed in")
+    return round(points * verdict.share, 2)
 
 
 def write_csv(marks: Sequence[Mark], path: Path) -> None:
