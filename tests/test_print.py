@@ -48,7 +48,10 @@ def test_folds_are_open(paper):
 def test_what_unfolds_is_seen_at_once(paper):
     """A browser prints the first moment of what fades in: nothing."""
     faded = paper.locator(".bd-article details *").evaluate_all(
-        "(all) => all.filter((one) => getComputedStyle(one).animationName !== 'none' || getComputedStyle(one).opacity === '0').length"
+        """(all) => all.filter((one) => {
+          const style = getComputedStyle(one);
+          return one.checkVisibility() && (style.animationName !== "none" || style.opacity === "0");
+        }).length"""
     )
     assert faded == 0
 
