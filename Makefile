@@ -2,16 +2,19 @@
 # make test       run every test, every notebook and the browser tests
 # make notebooks  run the notebooks again, in place
 # make records    make the records of training runs that are missing or old: on two cores 25 minutes for chapter 07's, three
-#                 hours for chapter 08's, six for chapter 10's, five for chapter 11's and one for chapter 15's, which need
-#                 MNIST, CIFAR-10 and Fashion-MNIST in $JFB_DATA
+#                 hours for chapter 08's, six for chapter 10's, five for chapter 11's, one for chapter 15's and four for chapter
+#                 16's, which need MNIST, CIFAR-10, Fashion-MNIST, graphs and text in $JFB_DATA
 # make timings    measure again the times that the chapters quote
 # make benchmarks compare the package with a loop by hand and with TorchDEQ
 # make work       copy the chapters into work/, for JupyterLab; what you have changed there stays
 # make lab        make work, and open it in JupyterLab
 # make plain      the chapters for Colab, VS Code or a code host, into book/_build/plain; REPOSITORY= is where they find the package
+# make pdf        the whole book as book/_build/book.pdf, which takes a Chromium; make zip, the site, the notebooks and the PDF if made, in
+#                 book/_build/jfb-book.zip, which needs no network
 # make course     what a lecturer hands out: the site and the notebooks without solutions, those with them, and the slides, into
 #                 book/course/_build, with student.zip and staff.zip; NBGRADER=7 adds the problem sheets for nbgrader, whose
 #                 numbers the 7 draws
+# make chapters   run the notebooks and compare what they print; make links, ask whether the addresses of other hosts still answer
 # make serve      serve the built site on this machine
 # make lint       check the format, the style and the types
 # make clean      remove what was built; `rm -r .venv` removes the environment too
@@ -34,7 +37,10 @@ TESTS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/test_*.py))
 # hundreds of processes import the same modules: they are to be compiled once, whatever the environment says
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: book test notebooks records timings benchmarks work lab plain course serve lint clean
+# SITE= is the public address of the site, for its sitemap, its Open Graph and its citation tags; without it there are none
+export JFB_SITE := $(or $(SITE),$(JFB_SITE))
+
+.PHONY: book test chapters notebooks records timings benchmarks work lab plain pdf zip course serve lint links clean
 
 book: .venv/ready
 	$(BIN)/jupyter-book build book -W -n --keep-going -q
@@ -43,6 +49,10 @@ book: .venv/ready
 test: book .venv/nbgrader/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(NBVAL) --nbval-current-env -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 	    $(TESTS)
+
+# the notebooks alone, with whichever versions CONSTRAINTS and NBVAL say
+chapters: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(NBVAL) --nbval-current-env -n $(JOBS) --dist loadfile $(NOTEBOOKS)
 
 notebooks: .venv/ready
 	$(BIN)/python book/_ext/execute.py
@@ -57,6 +67,8 @@ records: .venv/ready
 	test -z "$$JFB_DATA" || $(BIN)/python -m jfb_tutorial reproduce cifar10 --out book/records
 	test -z "$$JFB_DATA" || $(BIN)/python -m jfb_tutorial reproduce phantom --out book/records
 	test -z "$$JFB_DATA" || $(BIN)/python tests/benchmarks/measure_peers.py
+	test -z "$$JFB_DATA" || $(BIN)/python tests/benchmarks/measure_graphs.py
+	test -z "$$JFB_DATA" || $(BIN)/python tests/benchmarks/measure_language.py
 	test -z "$$JFB_DATA" || $(BIN)/python -m jfb_tutorial inspect book/records/cifar10.safetensors \
 	    --out book/records/cifar10-inspected.json --picture book/images/cifar10-steps.png
 
@@ -82,6 +94,12 @@ lab: work
 plain: .venv/ready
 	$(BIN)/python book/_ext/editions.py plain $(REPOSITORY)
 
+pdf: book
+	$(BIN)/python book/_ext/whole_book.py
+
+zip: book
+	$(BIN)/python book/_ext/offline.py
+
 course: .venv/ready $(if $(NBGRADER),.venv/nbgrader/ready)
 	OMP_NUM_THREADS=1 $(BIN)/python book/_ext/course.py $(NBGRADER:%=--nbgrader %)
 
@@ -92,6 +110,10 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# whether the addresses of other hosts that the book names are there; asks for a network
+links: .venv/ready
+	$(BIN)/python book/_ext/other_hosts.py
 
 clean:
 	rm -rf book/_build book/course/_build .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks

@@ -1,4 +1,4 @@
-"""`python -m jfb_tutorial train | evaluate | inspect | data | reproduce | bench | doctor`: the package from a shell, see `--help`."""
+"""`python -m jfb_tutorial train | evaluate | inspect | data | reproduce | bench | examine | doctor`: the package from a shell, see `--help`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from . import architectures, bench
+from . import examine as own
 from ._checks import check_choice, check_finite, check_integer
+from .examine_target import load
 from .network import ImplicitNetwork
 from .pages.curves import curves
 from .pages.extremes import extremes
@@ -178,6 +180,16 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="times each step is timed, in turns (5)")
     parser.add_argument("--rules", nargs="*", help="as in Python; the book's seven by default")
     _add_device(parser)
+
+
+def _examine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "target",
+        metavar="MODULE:FUNCTION",
+        help="a function of yours that returns a network, or (network, data, targets)",
+    )
+    parser.add_argument("--shape", type=int, nargs="+", default=[], help="of one sample, where no data come along")
+    parser.add_argument("--batch", type=int, default=8, help="samples that are drawn then (8)")
 
 
 def _read_path(text: str) -> Path:
@@ -415,6 +427,10 @@ def _bench(options: argparse.Namespace) -> None:
         say(f"{bench.name(rule):30} {1000 * median:9.1f} ms {median / base:7.2f} times the fastest")
 
 
+def _examine(options: argparse.Namespace) -> None:
+    say(own.examine(*load(options.target, options.shape, options.batch)))
+
+
 def _doctor(options: argparse.Namespace) -> int:
     if options.scale:
         check_choice("scale", options.scale, ("cpu", "full"))
@@ -437,6 +453,7 @@ COMMANDS = {
     "inspect": (_inspect, _inspect_options, "What an implicit network answers after each step of its iteration."),
     "data": (_data, _data_options, "Say which data are there, and fetch what is missing."),
     "reproduce": (_reproduce, _reproduce_options, "Make the records that the book reads, where one is missing or old."),
+    "examine": (_examine, _examine_options, "What can be measured of a network of your own, and what to do about it."),
     "doctor": (_doctor, _doctor_options, "Is this machine fit for chapter 10, and how long do its runs take here?"),
     "bench": (
         _bench,

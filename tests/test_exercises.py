@@ -206,6 +206,16 @@ def swapped_jacobian(D, N, alpha, epsilon):
     return identity - N + D @ (2 * N - identity - alpha * epsilon * N)
 
 
+def by_place(network, d):
+    return from_chapter("16", "states", small=network, Anderson=Anderson)(d, (8, 16))
+
+
+def sent_back(s, t, k):
+    """The first entry of (0, 1)(I + J + … + Jᵏ⁻¹)."""
+    J, row = np.array([[s, 0.0], [1.0, t]]), np.array([0.0, 1.0])
+    return sum(row @ np.linalg.matrix_power(J, n) for n in range(k))[0]
+
+
 def measured_solves():
     layer = partial(tanh_layer, dtype=torch.float64)
     low = torch.zeros(32, 32)
@@ -408,6 +418,17 @@ def solutions():
         "ex-15-relu": {"below": 1 / 3, "relu_climbs": False},
         "ex-15-order": {"swaps": from_chapter("15", "swaps"), "above": 4 / 3},
         "ex-15-factors": {"u": [1, 1], "g": [2, 6], "by_factors": peer_record.ring_by_factors()},
+        "ex-16-listen": {"radius": 0.9, "steps": 94},
+        "ex-16-looks": 0.9877,
+        "ex-16-ahead": {"places": 8, "solve_by_place": by_place},
+        "ex-17-reports": {"A": "nothing", "B": "solver", "C": "gentler"},
+        "ex-17-two": {
+            "exact": lambda s, t: 1 / (1 - s) / (1 - t),
+            "in_a_row": 1,
+            "terms": sent_back,
+            "needed": 2,
+        },
+        "ex-17-input": from_chapter("17", "input_gradient", ImplicitDifferentiation=ImplicitDifferentiation),
     }
 
 
@@ -571,6 +592,7 @@ WRONG: dict[str, list[tuple[str, Any]]] = {
         ("some-left-out", {"unnoticed": ["two digits"]}),
     ],
     "ex-14-pieces": [("jfb", {"gradient": 1.0})],
+    "ex-16-listen": [("the-error-for-the-step", {"steps": 131}), ("too-early", {"steps": 34})],
     "ex-15-splitting": [("the-larger-the-better", {"fewest": "10"})],
     "ex-14-order": [
         (

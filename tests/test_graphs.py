@@ -427,8 +427,12 @@ def test_the_record_is_told_set_by_set():
     plt.close(figure)
     both = graph_record.Molecules({"runs": [row | {"epochs": 3} for row in rows], "theory": looks})
     (line,) = both.difference_rows()
-    assert line[0] == "MUTAG"
-    assert line[1].startswith("−15.0 ± ")
+    assert line[:2] == ["MUTAG", "2"]
+    assert line[2].startswith("−15.0 ± ")
+    named = both.values()
+    assert (named["graph_cells"], named["graph_outside"], named["graph_which"]) == ("5", "0", "none")
+    assert (named["graph_runs"], named["graph_seeds"], named["graph_cosine_least"]) == ("12", "1", "0.80")
+    assert named["graph_widest"] in line[2]
 
 
 def graph_rules(name):

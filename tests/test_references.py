@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
+import yaml
 from conftest import BOOK, ROOT, build_command, grave_violations
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -520,6 +521,19 @@ def test_each_page_offers_to_report_a_mistake_on_it(small_book):
         question = parse_qs(url.query)
         assert question["title"] == [f"{page}: "]
         assert question["body"][0].startswith(f"Page: {page}\nVersion: {chapters.version()}\n")
+        # and fills in the form of that name, whose fields these are
+        form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / question["template"][0]).read_text())
+        fields = {field["id"] for field in form["body"] if "id" in field}
+        assert {"page": [page], "version": [chapters.version()]}.items() <= question.items()
+        assert {"page", "version"} <= fields
+
+
+def test_what_a_page_gives_to_download_sets_itself_up_once_there_is_an_address(small_book):
+    (link,) = re.findall(r'href="(_sources/[^"]+\.ipynb)"', small_book.page("05-one"))
+    notebook = nbformat.read(small_book.html / link, as_version=4)
+    assert ADDRESS in notebook.cells[1].source
+    assert notebook.cells[1].metadata.tags == ["set-up"]
+    assert "{exercise}" not in "".join(cell.source for cell in notebook.cells)
 
 
 # Quiet things

@@ -8,12 +8,14 @@ from pathlib import Path
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
+from PIL import Image
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
 import jfb_book
 from chapters import Figure, cells, figures, named_values, notebooks, title
 
+WIDTH = 320  # pixels: book.css shows 10rem, and a dense screen has two for each of those
 NONE_YET = "No chapter has a numbered figure yet."
 
 
@@ -48,7 +50,7 @@ class FigureList(Directive):
             downloads += [nodes.Text(" "), download(f"{figure.number} as {kind}", target)]
         photograph = figure.file or "photograph" in cells(path)[figure.cell]["metadata"].get("tags", [])
         image = nodes.image(
-            uri=file, alt=alt or f"Figure {figure.number}", classes=["jfb-photograph"] * bool(photograph)
+            uri=self.small(file), alt=alt or f"Figure {figure.number}", classes=["jfb-photograph"] * bool(photograph)
         )
         return nodes.container("", image, caption, downloads, classes=["jfb-figure"])
 
@@ -59,6 +61,18 @@ class FigureList(Directive):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(base64.b64decode("".join(stored["image/png"])))
         return f"/_build/figures/{file.name}", "".join(stored["text/plain"])
+
+    def small(self, file: str) -> str:
+        """The same picture as wide as the page shows it, for dense screens: eighty pictures are seven megabytes."""
+        source = Path(self.env.srcdir, file[1:])
+        target = Path(self.env.srcdir, "_build", "figures", "small", f"{source.stem}.png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(source) as picture:
+            whole = picture.convert("RGB")
+        whole.resize((WIDTH, round(whole.height * WIDTH / whole.width)), Image.Resampling.LANCZOS).quantize(
+            64, dither=Image.Dither.NONE
+        ).save(target, optimize=True)
+        return f"/_build/figures/small/{target.name}"
 
     def words(self, path: Path, caption: str) -> list[nodes.Node]:
         """A caption is Markdown, and may have numbers that its chapter names."""

@@ -187,7 +187,9 @@ def report_a_mistake(app: Sphinx, page: str, template: str, context: dict, doctr
     """A link at the foot of each page: to a new issue with the page and the version filled in, once there is an address."""
     if repository():
         words = f"Page: {page}\nVersion: {version()}\n\nWhat is wrong, and what should it say?\n"
-        question = urlencode({"title": f"{page}: ", "body": words}, quote_via=quote)
+        # the form asks for page and version; a host that knows no forms takes the text
+        filled = {"template": "mistake.yml", "title": f"{page}: ", "page": page, "version": version(), "body": words}
+        question = urlencode(filled, quote_via=quote)
         context["report_address"] = f"{repository()}/issues/new?{question}"
 
 
@@ -307,7 +309,18 @@ def number_by_file(app: Sphinx, env) -> list[str]:
 
 
 def setup(app: Sphinx) -> dict:
-    for extension in ("theme_faults", "code_names", "previews", "figure_list", "quizzes", "course_names"):
+    for extension in (
+        "theme_faults",
+        "code_names",
+        "previews",
+        "figure_list",
+        "quizzes",
+        "course_names",
+        "front_page",
+        "notebook_downloads",
+        "page_weight",
+        "public_address",
+    ):
         app.setup_extension(extension)
     myst_nb.sphinx_.SphinxNbRenderer = CaptionedPictures  # MyST-NB's parser looks for it there
     app.add_directive("claims-ledger", ClaimsLedger)

@@ -4,8 +4,11 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 import statistics
+from collections import Counter
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 import yaml
@@ -197,6 +200,68 @@ def claims() -> dict[str, tuple[str, dict]]:
     return {claim["identifier"]: (path.stem, claim) for path in chapters.notebooks() for claim in chapters.claims(path)}
 
 
+# What became of a row: the name, the mark, and what it means; a mark is a shape, not a colour alone
+STATES = {
+    "holds": ("✓", "a claim, checked, which holds"),
+    "fails": ("✗", "a claim, checked, which fails or does not always hold"),
+    "run": ("●", "a number, measured at the paper's scale"),
+    "small": ("◐", "a number, measured in small: another network, fewer images or fewer epochs"),
+    "quoted": ("❝", "a number that the paper quotes from others"),
+    "open": ("○", "open: not run yet, or out of reach"),
+    "nothing": ("–", "a diagram, with nothing to measure"),
+}
+
+
+def state(row: dict, found: Answer) -> str:
+    """Which of STATES a row of `_reproductions.yml` is in."""
+    if "none" in row:
+        quoted = "quoted" if re.search(r"\bquote", row["none"]) else "open"
+        return "nothing" if row["none"] == "nothing was measured" else quoted
+    if "claim" in row:
+        return {"holds": "holds", "says nothing": "open"}.get(found.ours, "fails")
+    if found.value is None:
+        return "fails" if found.ours == "failed" else "open"
+    # what a script has measured for the ledger is never the paper's own run
+    return "small" if found.scale or "timing" in row else "run"
+
+
+def at_a_glance(groups: list[tuple[str, list[tuple[dict, str]]]]) -> str:
+    """HTML: a line for each table and figure of the papers with a mark for each of its rows, and the marks' meanings, which filter the
+    tables below. A screen reader hears the counts."""
+    every = Counter(kind for _, marked in groups for _, kind in marked)
+    legend = "".join(
+        f'<label><input type="checkbox" value="{kind}" checked> <span class="jfb-mark" data-state="{kind}" aria-hidden="true">{mark}</span> '
+        f"{escape(meaning)} <b>{every[kind]}</b></label>"
+        for kind, (mark, meaning) in STATES.items()
+    )
+    lines = []
+    for source, marked in groups:
+        count = Counter(kind for _, kind in marked)
+        heard = ", ".join(
+            f"{count[kind]} {meaning.partition(':')[0]}" for kind, (_, meaning) in STATES.items() if count[kind]
+        )
+        marks = "".join(
+            f'<span class="jfb-mark" data-state="{kind}" title="{escape(row["what"], quote=True)}">{STATES[kind][0]}</span>'
+            for row, kind in marked
+        )
+        lines.append(
+            f'<li><a href="#{anchor(source)}">{escape(source)}</a> <span class="jfb-marks" aria-hidden="true">{marks}</span>'
+            f'<span class="jfb-heard">: {escape(heard)}</span></li>'
+        )
+    return (
+        '<figure class="jfb-glance" role="group" aria-label="What is reproduced, at a glance">'
+        f"<ul>{''.join(lines)}</ul><fieldset><legend>The marks, and which rows the tables show</legend>{legend}</fieldset>"
+        f'<p class="jfb-shown" role="status">{sum(every.values())} rows.</p>'
+        "<figcaption>A mark for each row of the tables below, which are those of the papers. That a number was measured does not say that it "
+        "agrees with the paper's: the gap is in the tables.</figcaption></figure>"
+    )
+
+
+def anchor(source: str) -> str:
+    """What the table of a source is called: "JFB, Table 1" is `ledger-jfb-table-1`."""
+    return "ledger-" + re.sub(r"[^a-z0-9]+", "-", source.lower()).strip("-")
+
+
 class ReproductionsLedger(Directive):
     """Every published table and figure."""
 
@@ -204,7 +269,7 @@ class ReproductionsLedger(Directive):
         env = self.state.document.settings.env
         # before anything can fail: a page that failed is read anew once what it depends on is mended
         jfb_book.note_dependencies(env)
-        for path in [BOOK / "_reproductions.yml", *RECORDS.glob("*.json")]:
+        for path in [Path(__file__), BOOK / "_reproductions.yml", *RECORDS.glob("*.json")]:
             env.note_dependency(str(path))
         where = {name: page for name, (page, _) in claims().items()}
         for row in rows():
@@ -212,10 +277,17 @@ class ReproductionsLedger(Directive):
                 raise self.error(f"_reproductions.yml names the claim {row['claim']!r}, which no notebook checks")
         headings = ["Published", "Theirs", "Ours", "Gap", "How"]
         made: list[nodes.Node] = []
+        groups = []
         for source, group in itertools.groupby(rows(), key=lambda row: row["source"]):
-            body = [line(row, answer(row), where) for row in group]
-            made += [nodes.rubric("", source), jfb_book.table(headings, body)]
-        return [*made, *all_records()]
+            answers = [(row, answer(row)) for row in group]
+            kinds = [state(row, found) for row, found in answers]
+            groups.append((source, [(row, kind) for (row, _), kind in zip(answers, kinds, strict=True)]))
+            table = jfb_book.table(headings, [line(row, found, where) for row, found in answers])
+            table["classes"].append("jfb-ledger")
+            for node, kind in zip(next(table.findall(nodes.tbody)), kinds, strict=True):
+                node["classes"].append(f"jfb-is-{kind}")
+            made += [nodes.rubric("", source, ids=[anchor(source)]), table]
+        return [nodes.raw("", at_a_glance(groups), format="html"), *made, *all_records()]
 
 
 def line(row: dict, found: Answer, where: dict[str, str]) -> list[list[nodes.Node]]:

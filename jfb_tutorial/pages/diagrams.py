@@ -15,6 +15,7 @@ from . import figures
 
 __all__ = [
     "backward_schemes",
+    "choosing",
     "explicit_and_implicit",
     "family",
     "fold",
@@ -56,6 +57,41 @@ def backward_schemes() -> Figure:
 
 def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], colour: str, dashes: str) -> None:
     ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "linestyle": dashes})
+
+
+CHOICES = (
+    ("Do some inputs need more\nsteps, or does an equation\ndefine the answer?", "an explicit network"),
+    ("Does every sample\ncome to rest?", "a gentler step:\nbounded W, damping"),
+    ("In some 30 steps?", "Anderson, or a\nlooser tolerance"),
+    ("Does JFB learn it,\nwith every seed?", "more recorded steps:\nUPG, then all, or exact"),
+    ("Does it still come\nto rest after training?", "more steps in training,\ndamping in R"),
+)
+"""The questions of chapter 17, in their order, and what to take where the answer is no."""
+
+
+def choosing() -> Figure:
+    """Chapter 17's questions as a way down: a no leads aside, to a remedy, a yes on."""
+    fig, ax = plt.subplots(figsize=(4.8, 5.6))
+    ax.axis("off")
+    y, left, right = 0.0, 2.35, 7.75
+    for number, (question, remedy) in enumerate(CHOICES):
+        height = 0.42 * (question.count("\n") + 1) + 0.3
+        box = FancyBboxPatch((0.1, y - height), 4.5, height, boxstyle="round,pad=0.06")
+        box.set(facecolor="none", edgecolor=figures.BLUE, linewidth=1.6)
+        ax.add_patch(box)
+        middle = y - height / 2
+        ax.text(left, middle, question, ha="center", va="center", fontsize=10.5)
+        _bent_arrow(ax, (4.7, middle), (5.75, middle), figures.VERMILION)
+        ax.text(5.2, middle + 0.1, "no", ha="center", va="bottom", fontsize=10, color=figures.VERMILION)
+        ax.text(right, middle, remedy, ha="center", va="center", fontsize=10.5, color=figures.VERMILION)
+        if number in (1, 2, 3, 4):
+            _bent_arrow(ax, (right, middle + 0.5), (4.75, y - 0.1), figures.GREY, bend=0.35, width=1.0)
+        _bent_arrow(ax, (left, y - height - 0.08), (left, y - height - 0.82), figures.BLUE)
+        ax.text(left + 0.2, y - height - 0.42, "yes", va="center", fontsize=10, color=figures.BLUE)
+        y -= height + 0.9
+    ax.text(left, y - 0.1, "Keep it, and report\nseeds, residual, twin.", ha="center", va="top", fontsize=10.5)
+    ax.set(xlim=(-0.1, 10.0), ylim=(y - 1.1, 0.25))
+    return fig
 
 
 def explicit_and_implicit() -> Figure:

@@ -55,9 +55,8 @@ def _name(norm: str, rule: str, flat: bool) -> str:
     return f"{norm}, {rule}" + (", penalty" if flat else "")
 
 
-def _mean(rows: Sequence[Row], key: str, digits: int = 2) -> str:
-    found = [row[key] for row in rows if row.get(key) is not None]
-    return f"{np.mean(found):.{digits}f}" if found else "–"
+def _each(rows: Sequence[Row], key: str, digits: int = 2) -> str:
+    return " / ".join("–" if row.get(key) is None else f"{row[key]:.{digits}f}" for row in rows)
 
 
 @dataclass(frozen=True)
@@ -107,11 +106,50 @@ class Text:
             f"{row['weights']:,} weights; seeds 0 / 1. Speed of an update: post-norm, exact = 1, as in the paper"
         )
 
+    def behind(self, rule: str) -> list[float]:
+        """By how many bits on the test a rule is behind the exact one without the penalty, for each order and seed."""
+        return [
+            bits - exact
+            for norm in ("post", "pre")
+            for bits, exact in zip(self.bits(norm, rule), self.bits(norm, "exact"), strict=True)
+        ]
+
+    def rule_values(self) -> dict[str, str]:
+        """Numbers of the sentences that compare rules; a pair of bits is of both seeds."""
+
+        def both(*each: Any) -> str:
+            return " and ".join(f"{x:.2f}" for x in self.bits(*each))
+
+        one, longer = (self.seconds("post", rule) for rule in ("one step", "one step, longer"))
+        updates = self.runs("post", "one step, longer")[0]["updates"]
+        exact = self.seconds("post", "exact") * self.runs("post", "exact")[0]["updates"]
+        at = {rule: self.bits_at("post", rule) for rule in ("one step", "JFB")}
+        tried = {row["rate"]: row["valid"] for row in self.measured["choose"] if _is(row, "post", "JFB", False)}
+        taken = tried[self.runs("post", "JFB")[0]["rate"]]
+        return {
+            "text_jfb_rate": f"{language.bits(taken - min(tried.values())):.2f}",
+            "text_jfb_behind": f"{np.mean(self.behind('JFB')):.2f}",
+            "text_upg_behind": f"{min(self.behind('UPG')):.2f} to {max(self.behind('UPG')):.2f}".replace("-", "−"),
+            "text_failed": both("pre", "every step"),
+            "text_one_speed": f"{self.seconds('post', 'exact') / one:.0f}",
+            "text_one_post": both("post", "one step"),
+            "text_exact_post": both("post", "exact"),
+            "text_one_pre": both("pre", "one step"),
+            "text_jfb_pre": both("pre", "JFB"),
+            "text_longer": both("post", "one step, longer"),
+            "text_longer_time": f"{longer * updates / exact:.1f}",
+            "text_at_1": f"{at['JFB'][1]:.2f}",
+            "text_at_13": f"{at['JFB'][13]:.2f}",
+            "text_at_52": f"{at['JFB'][52]:.2f}",
+            "text_one_at_1": f"{at['one step'][1]:.2f}",
+            "text_one_at_13": f"{at['one step'][13]:.2f}",
+        }
+
     def values(self) -> dict[str, str]:
         """Numbers of the sentences."""
         words = self.measured["words"]
         ahead = [
-            row["ahead"]["Anderson"] | {"plain": row["ahead"]["plain"]["loss"]}
+            row["ahead"]["Anderson"]
             for row in self.measured["theory"]
             if row["trained"] and _is(row, "post", "JFB", False)
         ]
@@ -128,21 +166,50 @@ class Text:
             "word_results": ", ".join(f"{row['rule']} {language.perplexity(row['test']):.0f}" for row in words),
             "ahead_moved": f"{np.mean([row['moved'] for row in ahead]):.4f}",
             "ahead_most": f"{max(row['most'] for row in ahead):.2f}",
-            "ahead_gain": f"{np.mean([row['plain'] - row['loss'] for row in ahead]):.4f}",
         }
 
     def theory_rows(self) -> list[list[str]]:
-        """J at rest: untrained, and after training by each rule."""
+        """J at rest: untrained, and after training by each rule; both seeds in a cell."""
         lines = []
         for norm in ("post", "pre"):
-            fresh = [row for row in self.measured["theory"] if not row["trained"] and row["norm"] == norm]
-            lines.append(_cells(f"{norm}, untrained", fresh, fresh))
+            fresh = self._untrained(norm)
+            lines.append(_cells(f"{norm}, untrained", fresh, fresh[:1]))
             for each in (each for each in ORDER if each[0] == norm and not each[1].startswith("one step")):
                 after = [row for row in self.measured["theory"] if row["trained"] and _is(row, *each)]
-                # a network of seed 0 has been looked at where its training ended
-                looks = [self.runs(*each)[0]["training"][-1], *(row for row in after if row["seed"])]
-                lines.append(_cells(_name(*each), looks, after))
+                lines.append(_cells(_name(*each), self._looks(each), [row for row in after if not row["seed"]]))
         return lines
+
+    def _untrained(self, norm: str) -> list[Row]:
+        return [row for row in self.measured["theory"] if not row["trained"] and row["norm"] == norm]
+
+    def _looks(self, each: tuple[str, str, bool]) -> list[Row]:
+        """J at rest after training, by seed; empty where no point of rest was found."""
+        after = [row for row in self.measured["theory"] if row["trained"] and row["seed"] and _is(row, *each)]
+        # a network of seed 0 has been looked at where its training ended
+        looks = [self.runs(*each)[0]["training"][-1], *after]
+        return [row if row["residual"] < _AT_REST else {} for row in looks]
+
+    def theory_values(self) -> dict[str, str]:
+        """Numbers of the sentences about J at rest: before training, and the range over all networks of the table after it."""
+        fresh = [row for norm in ("post", "pre") for row in self._untrained(norm)]
+        trained = [row for each in ORDER if not each[1].startswith("one step") for row in self._looks(each) if row]
+        certified = [row["criterion"] for row in self.measured["theory"] if row.get("criterion") is not None]
+        radii, norms = [row["radius"] for row in trained], [row["norm_of_J"] for row in trained]
+        cosines = sorted(row["cosines"]["UPG"] for row in trained)
+        return {
+            "text_fresh_norm": f"{np.mean([row['norm_of_J'] for row in fresh]):.1f}",
+            "text_fresh_radius": f"{np.mean([row['radius'] for row in fresh]):.2f}",
+            "text_fresh_cosine": f"{np.mean([row['cosines']['JFB'] for row in fresh]):.2f}",
+            "text_norms": f"{min(norms):.1f} to {max(norms):.1f}",
+            "text_rest": str(len(trained)),
+            "text_beyond": str(sum(radius > 1 for radius in radii)),
+            "text_radius_most": f"{max(radii):.1f}",
+            "text_top_least": f"{min(row['top'] for row in trained):.1f}",
+            "text_criterion": f"{min(certified):.3f} to {max(certified):.3f}",
+            "text_jfb_cosines": " to ".join(f"{f(row['cosines']['JFB'] for row in trained):.2f}" for f in (min, max)),
+            "text_upg_low": f"{cosines[0]:.2f}",
+            "text_upg_median": f"{np.median(cosines):.2f}",
+        }
 
     def block_values(self) -> dict[str, str]:
         """Mean norms of the blocks of the picture."""
@@ -227,10 +294,9 @@ def _is(row: Row, norm: str, rule: str, flat: bool) -> bool:
 
 
 def _cells(name: str, looks: Sequence[Row], certified: Sequence[Row]) -> list[str]:
-    looks = [row for row in looks if row["residual"] < _AT_REST]
-    cosines = [row["cosines"] for row in looks]
-    cells = [_mean(looks, key) for key in ("norm_of_J", "top", "radius")]
-    return [name, *cells, _mean(certified, "criterion", 3), *(_mean(cosines, key) for key in ("JFB", "UPG"))]
+    cosines = [row.get("cosines", {}) for row in looks]
+    cells = [_each(looks, key, digits) for key, digits in (("norm_of_J", 1), ("top", 1), ("radius", 2))]
+    return [name, *cells, _each(certified, "criterion", 3), *(_each(cosines, key) for key in ("JFB", "UPG"))]
 
 
 class Spectrum(NamedTuple):

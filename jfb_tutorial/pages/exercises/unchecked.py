@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["DERIVATIONS", "OPEN"]
 
-DERIVATIONS = ("ex-06-fit", "ex-07-gamma", "ex-15-alpha")
+DERIVATIONS = ("ex-06-fit", "ex-07-gamma", "ex-15-alpha", "ex-16-places")
 """Proofs; book/course/rubric.md says what earns their points."""
 
 OPEN = (
@@ -19,5 +19,7 @@ OPEN = (
     "ex-13-open",
     "ex-14-open",
     "ex-15-open",
+    "ex-16-open",
+    "ex-17-open",
 )
 """Open questions: nobody knows, or there are many answers."""
