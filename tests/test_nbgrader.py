@@ -29,7 +29,8 @@ def without(source, what):
 
 def points(cells, capsys):
     """Run cells as a kernel does; what the last line of each test gives, in the order of the sheet."""
-    space, found = {}, {}
+    space: dict[str, object] = {}
+    found = {}
     for cell in cells:
         *lines, last = cell["source"].splitlines()
         if not cell["metadata"]["nbgrader"]["grade"]:

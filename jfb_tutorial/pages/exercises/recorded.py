@@ -22,9 +22,7 @@ def book_file(name: str) -> Path:
     for place in _PLACES:
         if (place / name).exists():
             return place / name
-    raise Stopped(
-        f"This check reads `{name}` of the book, which is not here: run it in the folder of the chapters."
-    )
+    raise Stopped(f"This check reads `{name}` of the book, which is not here: run it in the folder of the chapters.")
 
 
 def record(name: str) -> Any:
