@@ -61,10 +61,10 @@ def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], colou
 
 CHOICES = (
     ("Do some inputs need more\nsteps, or does an equation\ndefine the answer?", "an explicit network"),
-    ("Does every sample\ncome to rest?", "a gentler step:\nbounded W, damping"),
-    ("In some 30 steps?", "Anderson, or a\nlooser tolerance"),
+    ("Does every sample\ncome to rest?", "damping,\na gentler step"),
+    ("In steps that you\ncan pay for?", "Anderson, or shorter\ninputs in training"),
     ("Does JFB learn it,\nwith every seed?", "more recorded steps:\nUPG, then all, or exact"),
-    ("Does it still come\nto rest after training?", "more steps in training,\ndamping in R"),
+    ("Does it still come\nto rest after training?", "damping in R,\na weak penalty on J"),
 )
 """The questions of chapter 17, in their order, and what to take where the answer is no."""
 

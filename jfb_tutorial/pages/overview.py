@@ -73,6 +73,7 @@ def _classes(suites: Mapping[str, Sequence[Experiment]], records: Path, timed: R
         "clothes_exact": percent(phantom, "phantom-exact"),
         "multi_jfb": percent(phantom, "multiscale-jfb-no-dropout", 1),
         "multi_upg": percent(phantom, "multiscale-upg-5-0.5-no-dropout", 1),
+        "multi_adjoint": percent(phantom, "multiscale-exact-no-dropout", 1),
         "multi_radius": f"{phantom.end('multiscale-jfb-no-dropout', 'spectral_radius'):.2f}",
     }
 
@@ -88,10 +89,13 @@ def _algorithms(parity: Row, labyrinth: Row, sudoku: Row) -> dict[str, str]:
     longest = [row for run in parity["lengths"] for row in run["lengths"] if row["bits"] == 512]
     twin = [row for row in parity["depths"] if row["kind"] == "twin" and row["bits"] == 64]
     large = [row for row in labyrinth["sizes"] if row["size"] == 48]
+    ten = {
+        bits: [row for row in parity["depths"] if row["kind"] == "shared" and row["bits"] == bits] for bits in (16, 64)
+    }
     shallow = [row for row in labyrinth["others"] if row["kind"] == "ten steps" and row["size"] == 24]
     solved = {
         rule: listed(shares(of_rule(sudoku["rules"], rule), 18, 128))
-        for rule in ("JFB", "UPG, k = 5", "every step recorded")
+        for rule in ("JFB", "UPG, k = 5", "UPG, damped", "every step recorded")
     }
     norms = [row["norm"] for row in sudoku["training"] if row["settled"]]
 
@@ -102,10 +106,13 @@ def _algorithms(parity: Row, labyrinth: Row, sudoku: Row) -> dict[str, str]:
         "parity_jfb": share(longest, "strings"),
         "parity_strings": str(sum(row["strings"] for row in longest)),
         "parity_twin": share(twin, "strings"),
+        "parity_ten_short": share(ten[16], "strings"),
+        "parity_ten": share(ten[64], "strings"),
         "water_jfb": share(large, "grids"),
         "water_shallow": share(shallow, "grids"),
         "sudoku_jfb": solved["JFB"],
         "sudoku_phantom": solved["UPG, k = 5"],
+        "sudoku_damped": solved["UPG, damped"],
         "sudoku_all": solved["every step recorded"],
         "sudoku_norm": f"{max(norms):.1f}",
     }
@@ -122,12 +129,20 @@ def _problems(problems: Row) -> dict[str, str]:
         runs = [run for run in problems["images"] if run["rule"] == rule]
         return middle(ends(runs, "psnr"), 2)
 
+    fifty = [
+        look["psnr"]
+        for run in problems["patience"]
+        if run["rule"] == "50 recorded steps"
+        for look in run["steps"]
+        if look["most"] == 50
+    ]
     return {
         "paths_jfb": regret("JFB, the whole step"),
         "paths_exact": regret("exact, solved tightly"),
         "images_jfb": decibels("JFB"),
         "images_exact": decibels("exact"),
         "images_recorded": decibels("50 recorded steps"),
+        "images_fifty": middle(fifty, 2),
     }
 
 
