@@ -203,7 +203,7 @@ def test_from_a_shell(folder, capsys, typed):
         ("an_own_modul:build", "there is no module 'an_own_modul'; did you mean 'an_own_module'?"),
         ("elsewhere:build", "there is no module 'elsewhere'; run the command in the folder that holds it"),
         ("an_own_other:build", "an_own_other cannot be imported: No module named 'nowhere_at_all'"),
-        ("an_own_module:biuld", "an_own_module has no 'biuld'; did you mean 'build'?"),
+        ("an_own_module:builds", "an_own_module has no 'builds'; did you mean 'build'?"),
         ("an_own_module:six", "must be a function that returns a network, got int"),
         ("an_own_module:wants", "must run without arguments, and asks for width; write"),
         ("an_own_module:inside", "returned Sequential, which has an ImplicitNetwork inside, '1': return that one"),
