@@ -30,6 +30,8 @@ DENSE = 1024
 """Unknowns of a sample up to which the Jacobian is built."""
 NUMBERS = 20_000_000
 """Outputs × weights up to which the criterion is computed, and the largest rows that it keeps."""
+PLAIN = FixedPointIteration(TIGHT, PATIENCE, relative=True)
+"""What finds the equilibrium, and asks of another start whether it ends there, too."""
 RULES = (JFB(), NeumannSeries(5), UnrolledPhantom(5, 0.5))
 """What is compared with the exact gradient."""
 
@@ -209,7 +211,7 @@ class _Equilibrium:
         """Is there a fixed point, and how soon do two solvers find it?"""
         found = {}
         for name, solver in {
-            "plain iteration": FixedPointIteration(TIGHT, PATIENCE, relative=True),
+            "plain iteration": PLAIN,
             "Anderson": Anderson(TIGHT, PATIENCE, relative=True),
         }.items():
             try:
@@ -241,7 +243,7 @@ class _Equilibrium:
         """Another start, as far from zero as the equilibrium: does it end at the same place?"""
         start = torch.randn_like(self.u) * self.u.square().mean().sqrt().clamp_min(1e-3)
         try:
-            with self.network.using(solver=FixedPointIteration(TIGHT, PATIENCE, relative=True)):
+            with self.network.using(solver=PLAIN):
                 other = self.network.solve(self.d, start)
         except FloatingPointError:
             return
@@ -315,7 +317,7 @@ class _Equilibrium:
             yield Finding(
                 "MEND",
                 f"With JFB no gradient reaches {few}: one step back from the answer does not come to these weights.",
-                "Let S read every part of the state, let R use the part that it has just made, or take UnrolledPhantom().",
+                "Let R use the part that it has just made, or take two terms, NeumannSeries(2), or UnrolledPhantom().",
             )
         cosines = {row.rule: row.cosine for row in table.rows}
         names = {JFB(): "jfb", RULES[1]: "neumann", RULES[2]: "phantom"}

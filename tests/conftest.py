@@ -64,15 +64,10 @@ def browser():
     """A Chromium. Without one the test is skipped by name."""
     import chromium  # of book/_ext
 
-    path = chromium.find()
-    if path is None:
+    if chromium.find() is None:
         pytest.skip("no Chromium found: install one, or name it in the environment variable CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield launched
-        launched.close()
+    with chromium.launched() as browser:
+        yield browser
 
 
 def build_command(book: Path) -> list[str]:

@@ -16,7 +16,6 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import myst_nb.sphinx_
-import yaml
 from docutils import nodes
 from docutils.parsers.rst import Directive, directives
 from jfb_tutorial.pages import explorers
@@ -29,7 +28,6 @@ from sphinx.util.docutils import SphinxRole
 from sphinx.util.logging import getLogger
 
 from chapters import (
-    BOOK,
     RUN_TIMES,
     chapter_time,
     claims,
@@ -41,6 +39,7 @@ from chapters import (
     verdict,
     version,
 )
+from public_address import citation
 from theme_faults import wide_table
 
 logger = getLogger(__name__)
@@ -120,17 +119,16 @@ class CiteThisBook(Directive):
     """A BibTeX entry made from CITATION.cff; the address appears once pyproject.toml has it."""
 
     def run(self) -> list[nodes.Node]:
-        citation = yaml.safe_load((BOOK.parent / "CITATION.cff").read_text())
+        cited = citation()
         authors = " and ".join(
-            f"{{{a['name']}}}" if "name" in a else f"{a['family-names']}, {a['given-names']}"
-            for a in citation["authors"]
+            f"{{{a['name']}}}" if "name" in a else f"{a['family-names']}, {a['given-names']}" for a in cited["authors"]
         )
         lines = [
             "@book{jfb_tutorial,",
-            f"  title   = {{{citation['title']}}},",
+            f"  title   = {{{cited['title']}}},",
             f"  author  = {{{authors}}},",
-            f"  year    = {{{str(citation['date-released'])[:4]}}},",
-            f"  version = {{{citation['version']}}},",
+            f"  year    = {{{str(cited['date-released'])[:4]}}},",
+            f"  version = {{{cited['version']}}},",
         ]
         if repository():
             lines.append(f"  url     = {{{repository()}}},")

@@ -40,6 +40,11 @@ def site() -> str:
     return address
 
 
+def citation() -> dict:
+    """What CITATION.cff says of the book."""
+    return yaml.safe_load((BOOK.parent / "CITATION.cff").read_text())
+
+
 def use_address(app: Sphinx, config) -> None:
     """Sphinx then says on each page where its one true copy is."""
     config.html_baseurl = f"{site()}/" if site() else ""
@@ -49,28 +54,28 @@ def describe(app: Sphinx, page: str, template: str, context: dict, doctree: node
     """Add a page's tags."""
     if app.builder.name != "html":
         return
-    citation = yaml.safe_load((BOOK.parent / "CITATION.cff").read_text())
     words = first_words(doctree) if doctree else ""
     lines = [meta("name", "description", words)] if words else []
     if site() and doctree is not None:
-        title = re.sub(r"<[^>]+>|^\d+\. ", "", context.get("title", "")) or citation["title"]
-        lines += tags(page, title, words, citation)
+        cited = citation()
+        title = re.sub(r"<[^>]+>|^\d+\. ", "", context.get("title", "")) or cited["title"]
+        lines += tags(page, title, words, cited)
     context["metatags"] = context.get("metatags", "") + "\n".join(["", *lines])
 
 
-def tags(page: str, title: str, words: str, citation: dict) -> list[str]:
+def tags(page: str, title: str, words: str, cited: dict) -> list[str]:
     """Open Graph's and those by which libraries and search engines cite a page."""
-    whole, book = page == "index", citation["title"]
-    address = f"{site()}/{page}.html"
-    day = str(citation["date-released"]).replace("-", "/")
-    authors = [each.get("name") or f"{each['family-names']}, {each['given-names']}" for each in citation["authors"]]
+    whole, book, home = page == "index", cited["title"], site()
+    address = f"{home}/{page}.html"
+    day = str(cited["date-released"]).replace("-", "/")
+    authors = [each.get("name") or f"{each['family-names']}, {each['given-names']}" for each in cited["authors"]]
     return [
         meta("property", "og:type", "book" if whole else "article"),
         meta("property", "og:title", title),
         meta("property", "og:site_name", book),
         meta("property", "og:url", address),
         *([meta("property", "og:description", words)] if words else []),
-        meta("property", "og:image", f"{site()}/{PICTURE}"),
+        meta("property", "og:image", f"{home}/{PICTURE}"),
         meta("property", "og:image:alt", "The first chapter, with a cobweb diagram that answers to the hand"),
         meta("name", "twitter:card", "summary_large_image"),
         meta("name", "citation_title", book if whole else title),
@@ -79,7 +84,7 @@ def tags(page: str, title: str, words: str, citation: dict) -> list[str]:
         meta("name", "citation_publication_date", day),
         meta("name", "citation_language", "en"),
         meta("name", "citation_public_url", address),
-        *([meta("name", "citation_pdf_url", f"{site()}/{PDF}")] if whole else []),
+        *([meta("name", "citation_pdf_url", f"{home}/{PDF}")] if whole else []),
     ]
 
 

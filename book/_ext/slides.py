@@ -130,15 +130,8 @@ def printing_page() -> Iterator[Any]:
     Raises:
         FileNotFoundError: there is no Chromium.
     """
-    from playwright.sync_api import sync_playwright  # only here: a deck needs none
-
-    path = chromium.find()
-    if path is None:
-        raise FileNotFoundError("a PDF takes a Chromium; name one in the environment variable CHROMIUM")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+    with chromium.launched() as browser:
         yield browser.new_page()
-        browser.close()
 
 
 def main(arguments: list[str]) -> int:

@@ -20,6 +20,7 @@ from bs4 import BeautifulSoup, Tag
 
 import chromium
 from chapters import BOOK, repository, version
+from public_address import citation
 
 SITE = BOOK / "_build" / "html"
 LEFT_OUT = ("index", "course/*", "figures", "api")
@@ -49,18 +50,20 @@ class Part:
 
 def parts() -> list[Part]:
     """The pages of the book in its order, but what is left out."""
-    contents = yaml.safe_load((BOOK / "_toc.yml").read_text())
-    made = [Part(part["caption"], [each["file"] for each in part["chapters"]]) for part in contents["parts"]]
+    made = [Part(part["caption"], [each["file"] for each in part["chapters"]]) for part in _contents()]
     kept = [Part(part.caption, [page for page in part.pages if not _left_out(page)]) for part in made]
     return [part for part in kept if part.pages]
 
 
 def notes() -> list[Part]:
     """The pages for teachers."""
-    contents = yaml.safe_load((BOOK / "_toc.yml").read_text())
-    teaching = next(part for part in contents["parts"] if part["caption"] == "Teaching")["chapters"]
+    teaching = next(part for part in _contents() if part["caption"] == "Teaching")["chapters"]
     below = [section["file"] for chapter in teaching for section in chapter.get("sections", [])]
     return [Part("Teaching", [each["file"] for each in teaching]), Part("Notes on the chapters", below)]
+
+
+def _contents() -> list[dict]:
+    return yaml.safe_load((BOOK / "_toc.yml").read_text())["parts"]
 
 
 def _left_out(page: str) -> bool:
@@ -152,14 +155,12 @@ def assemble(site: Path, parts: list[Part], target: Path, *, title: str = "", ab
         f'<link rel="stylesheet" href="{up}/{str(link["href"]).lstrip("./")}">'
         for link in (head.find_all("link", rel="stylesheet") if head else [])
     )
-    citation = yaml.safe_load((BOOK.parent / "CITATION.cff").read_text())
+    cited = citation()
     authors = ", ".join(
-        each.get("name") or f"{each['given-names']} {each['family-names']}" for each in citation["authors"]
+        each.get("name") or f"{each['given-names']} {each['family-names']}" for each in cited["authors"]
     )
-    title = title or citation["title"]
-    edition = f"Version {version()}, {citation['date-released']}" + (
-        f"<br>{escape(repository())}" if repository() else ""
-    )
+    title = title or cited["title"]
+    edition = f"Version {version()}, {cited['date-released']}" + (f"<br>{escape(repository())}" if repository() else "")
     text = PAGE.format(
         title=escape(title),
         authors=escape(authors),
@@ -294,18 +295,11 @@ def make(parts: list[Part], pdf: Path, *, site: Path = SITE, title: str = "", ab
         FileNotFoundError: there is no Chromium.
         ValueError: a link within the pages leads nowhere, or a formula could not be set.
     """
-    from playwright.sync_api import sync_playwright  # only here: a page needs none
-
-    path = chromium.find()
-    if path is None:
-        raise FileNotFoundError("a PDF takes a Chromium; name one in the environment variable CHROMIUM")
     file = pdf.parent / "pdf" / f"{pdf.stem}.html"
     if lost := assemble(site, parts, file, title=title, about=about):
         raise ValueError(f"links of the printed book lead nowhere: {lost[:10]}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+    with chromium.launched() as browser:
         print_file(browser, file, pdf)
-        browser.close()
     return pdf
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -106,6 +107,10 @@ def difference(rows: Sequence[Row], others: Sequence[Row], protocol: str = "held
     return interval(gaps) if len(gaps) > 1 else (float(gaps.mean()), float("nan"))
 
 
+def _signed(mean: float, half: float) -> str:
+    return f"{mean:+.1f} ± {half:.1f}".replace("-", "−")
+
+
 @dataclass(frozen=True)
 class Molecules:
     """The record, as sentences and tables of the chapter have it.
@@ -129,10 +134,19 @@ class Molecules:
 
     def of(self, name: str, rule: str) -> list[Row]:
         """The folds of a set and a rule that every rule of the set has, by seed and fold."""
+        common = self._common[name]
+        return [row for row in of(self.measured["runs"], name, rule) if (row["seed"], row["fold"]) in common]
+
+    @cached_property
+    def _common(self) -> dict[str, set[tuple[int, int]]]:
+        """The seeds and folds that every rule has, by set."""
         runs = self.measured["runs"]
-        places = [{(row["seed"], row["fold"]) for row in of(runs, name, each)} for each in self.rules]
-        common = set.intersection(*places)
-        return [row for row in of(runs, name, rule) if (row["seed"], row["fold"]) in common]
+        return {
+            name: set.intersection(
+                *({(row["seed"], row["fold"]) for row in of(runs, name, rule)} for rule in self.rules)
+            )
+            for name in self.sets
+        }
 
     def seeds(self, name: str) -> int:
         """How many there are."""
@@ -150,8 +164,7 @@ class Molecules:
         """For each set, the number of pairs, and how much more accurate than the exact gradient each rule is, with half an interval."""
         lines = []
         for name in self.sets:
-            pairs = [difference(self.of(name, rule), self.of(name, base)) for rule in COMPARED]
-            cells = [f"{mean:+.1f} ± {half:.1f}".replace("-", "−") for mean, half in pairs]
+            cells = [_signed(*difference(self.of(name, rule), self.of(name, base))) for rule in COMPARED]
             lines.append([called(name), str(len(self.of(name, base))), *cells])
         return lines
 
@@ -174,7 +187,7 @@ class Molecules:
             for rule in COMPARED
         ]
         outside = [
-            f"{shown(rule)} on {called(name)}, {mean:+.1f} ± {half:.1f}".replace("-", "−")
+            f"{shown(rule)} on {called(name)}, {_signed(mean, half)}"
             for name, rule, (mean, half) in pairs
             if abs(mean) > half
         ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..training.experiments import Experiment
 from .peer_record import Peers
-from .problem_record import ends, middle
+from .problem_record import after_steps, ends, middle
 from .recorded import Recorded, spread
 from .sudoku_record import listed, of_rule, shares
 
@@ -87,11 +87,7 @@ def _certified(measured: Row) -> dict[str, str]:
 def _algorithms(parity: Row, labyrinth: Row, sudoku: Row) -> dict[str, str]:
     """Steps that learned an algorithm: what is right in every bit, or cell."""
     longest = [row for run in parity["lengths"] for row in run["lengths"] if row["bits"] == 512]
-    twin = [row for row in parity["depths"] if row["kind"] == "twin" and row["bits"] == 64]
     large = [row for row in labyrinth["sizes"] if row["size"] == 48]
-    ten = {
-        bits: [row for row in parity["depths"] if row["kind"] == "shared" and row["bits"] == bits] for bits in (16, 64)
-    }
     shallow = [row for row in labyrinth["others"] if row["kind"] == "ten steps" and row["size"] == 24]
     solved = {
         rule: listed(shares(of_rule(sudoku["rules"], rule), 18, 128))
@@ -99,15 +95,18 @@ def _algorithms(parity: Row, labyrinth: Row, sudoku: Row) -> dict[str, str]:
     }
     norms = [row["norm"] for row in sudoku["training"] if row["settled"]]
 
+    def depth(kind: str, bits: int) -> list[Row]:
+        return [row for row in parity["depths"] if (row["kind"], row["bits"]) == (kind, bits)]
+
     def share(rows: Sequence[Row], of: str) -> str:
         return f"{100 * sum(row['right'] for row in rows) / sum(row[of] for row in rows):.0f}"
 
     return {
         "parity_jfb": share(longest, "strings"),
         "parity_strings": str(sum(row["strings"] for row in longest)),
-        "parity_twin": share(twin, "strings"),
-        "parity_ten_short": share(ten[16], "strings"),
-        "parity_ten": share(ten[64], "strings"),
+        "parity_twin": share(depth("twin", 64), "strings"),
+        "parity_ten_short": share(depth("shared", 16), "strings"),
+        "parity_ten": share(depth("shared", 64), "strings"),
         "water_jfb": share(large, "grids"),
         "water_shallow": share(shallow, "grids"),
         "sudoku_jfb": solved["JFB"],
@@ -129,20 +128,13 @@ def _problems(problems: Row) -> dict[str, str]:
         runs = [run for run in problems["images"] if run["rule"] == rule]
         return middle(ends(runs, "psnr"), 2)
 
-    fifty = [
-        look["psnr"]
-        for run in problems["patience"]
-        if run["rule"] == "50 recorded steps"
-        for look in run["steps"]
-        if look["most"] == 50
-    ]
     return {
         "paths_jfb": regret("JFB, the whole step"),
         "paths_exact": regret("exact, solved tightly"),
         "images_jfb": decibels("JFB"),
         "images_exact": decibels("exact"),
         "images_recorded": decibels("50 recorded steps"),
-        "images_fifty": middle(fifty, 2),
+        "images_fifty": middle(after_steps(problems["patience"], "50 recorded steps", 50), 2),
     }
 
 

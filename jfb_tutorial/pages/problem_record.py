@@ -15,7 +15,18 @@ from . import paths
 from .figures import BLUE, GREEN, GREY, PURPLE, VERMILION
 from .sudoku_record import listed
 
-__all__ = ["against", "ends", "landscape", "median", "middle", "pair", "strips", "three", "through_steps"]
+__all__ = [
+    "after_steps",
+    "against",
+    "ends",
+    "landscape",
+    "median",
+    "middle",
+    "pair",
+    "strips",
+    "three",
+    "through_steps",
+]
 
 Row = Mapping[str, Any]
 STYLES = [(BLUE, "-"), (GREEN, "--"), (PURPLE, "-."), (VERMILION, ":"), (GREY, (0, (5, 1, 1, 1)))]
@@ -70,6 +81,11 @@ def ends(runs: Sequence[Row], key: str, update: int | None = None) -> list[float
     """The last value of a curve, or that at an update, for each run, the smallest first."""
     found = [run["curve"][-1] if update is None else _at(run["curve"], update) for run in runs]
     return sorted(row[key] for row in found)
+
+
+def after_steps(runs: Sequence[Row], rule: str, most: int) -> list[float]:
+    """The PSNR of each run of a rule once it has made so many steps at the test, in the record's order."""
+    return [look["psnr"] for run in runs if run["rule"] == rule for look in run["steps"] if look["most"] == most]
 
 
 def _at(curve: Sequence[Row], update: int) -> Row:

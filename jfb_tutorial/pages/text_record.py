@@ -39,6 +39,8 @@ ORDER = (
 )
 """The runs, as tables list them: order of the norms, rule, whether with the penalty."""
 
+_EQUILIBRIA = tuple(each for each in ORDER if not each[1].startswith("one step"))
+
 STYLES: dict[str, tuple[str, Any]] = {
     "one step": (GREY, (0, (5, 1, 1, 1))),
     "JFB": (BLUE, "-"),
@@ -174,25 +176,27 @@ class Text:
         for norm in ("post", "pre"):
             fresh = self._untrained(norm)
             lines.append(_cells(f"{norm}, untrained", fresh, fresh[:1]))
-            for each in (each for each in ORDER if each[0] == norm and not each[1].startswith("one step")):
-                after = [row for row in self.measured["theory"] if row["trained"] and _is(row, *each)]
-                lines.append(_cells(_name(*each), self._looks(each), [row for row in after if not row["seed"]]))
+            for each in (each for each in _EQUILIBRIA if each[0] == norm):
+                certified = [row for row in self._after(each) if not row["seed"]]
+                lines.append(_cells(_name(*each), self._looks(each), certified))
         return lines
 
     def _untrained(self, norm: str) -> list[Row]:
         return [row for row in self.measured["theory"] if not row["trained"] and row["norm"] == norm]
 
+    def _after(self, each: tuple[str, str, bool]) -> list[Row]:
+        return [row for row in self.measured["theory"] if row["trained"] and _is(row, *each)]
+
     def _looks(self, each: tuple[str, str, bool]) -> list[Row]:
         """J at rest after training, by seed; empty where no point of rest was found."""
-        after = [row for row in self.measured["theory"] if row["trained"] and row["seed"] and _is(row, *each)]
         # a network of seed 0 has been looked at where its training ended
-        looks = [self.runs(*each)[0]["training"][-1], *after]
+        looks = [self.runs(*each)[0]["training"][-1], *(row for row in self._after(each) if row["seed"])]
         return [row if row["residual"] < _AT_REST else {} for row in looks]
 
     def theory_values(self) -> dict[str, str]:
         """Numbers of the sentences about J at rest: before training, and the range over all networks of the table after it."""
         fresh = [row for norm in ("post", "pre") for row in self._untrained(norm)]
-        trained = [row for each in ORDER if not each[1].startswith("one step") for row in self._looks(each) if row]
+        trained = [row for each in _EQUILIBRIA for row in self._looks(each) if row]
         certified = [row["criterion"] for row in self.measured["theory"] if row.get("criterion") is not None]
         radii, norms = [row["radius"] for row in trained], [row["norm_of_J"] for row in trained]
         cosines = sorted(row["cosines"]["UPG"] for row in trained)
