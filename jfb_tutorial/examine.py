@@ -80,7 +80,9 @@ class Report:
         faults = len(self.to_mend)
         if not faults:
             return "Nothing to mend was found."
-        return f"{faults} thing{'s' if faults > 1 else ''} to mend, the first of them first: the others may go with it."
+        if faults == 1:
+            return "1 thing to mend."
+        return f"{faults} things to mend, the first of them first: the others may go with it."
 
     def _repr_html_(self) -> str:
         lines = "".join(
@@ -322,7 +324,7 @@ class _Equilibrium:
         cosines = {row.rule: row.cosine for row in table.rows}
         names = {JFB(): "jfb", RULES[1]: "neumann", RULES[2]: "phantom"}
         self.measured |= {f"cosine_{names[rule]}": cosine for rule, cosine in cosines.items()}
-        said = ", ".join(f"{bench.name(rule)} {cosine:.2f}" for rule, cosine in cosines.items())
+        said = "; ".join(f"{bench.name(rule)}: {cosine:.2f}" for rule, cosine in cosines.items())
         jfb = cosines[JFB()]
         if jfb <= 0:
             yield Finding(

@@ -193,6 +193,11 @@ class Molecules:
         ]
         gaps = [np.mean([self._gap(name, rule) for rule in self.rules]) for name in self.sets]
         guessing = [name for name in self.sets if summary(self.of(name, "exact"))[0] < MAJORITY[name] + 3]
+        crosses = [
+            published - summary(self.of(name, rule), "best of each")[0]
+            for (name, rule), published in PUBLISHED.items()
+            if name in self.sets
+        ]
         above = [summary(self.of(name, rule))[0] - MAJORITY[name] for name in guessing for rule in self.rules]
         named |= {
             "graph_cells": str(len(pairs)),
@@ -203,6 +208,7 @@ class Molecules:
             "graph_guessing": " and ".join(map(called, guessing)),
             "graph_guessing_by": f"{max(above, default=0.0):.1f}",
             "graph_gaps": f"{min(gaps):.0f} to {max(gaps):.0f}",
+            "graph_crosses": f"{min(crosses):.1f} to {max(crosses):.1f}" if crosses else "–",
             "graph_seeds": " or ".join(map(str, sorted({self.seeds(name) for name in self.sets}, reverse=True))),
             "graph_cosine_least": f"{min(look['cosines']['JFB'] for look in self.looks('last')):.2f}",
         }

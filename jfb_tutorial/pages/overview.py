@@ -99,7 +99,7 @@ def _algorithms(parity: Row, labyrinth: Row, sudoku: Row) -> dict[str, str]:
         return [row for row in parity["depths"] if (row["kind"], row["bits"]) == (kind, bits)]
 
     def share(rows: Sequence[Row], of: str) -> str:
-        return f"{100 * sum(row['right'] for row in rows) / sum(row[of] for row in rows):.0f}"
+        return f"{100 * sum(row['right'] for row in rows) / sum(row[of] for row in rows):.3g}"
 
     return {
         "parity_jfb": share(longest, "strings"),
