@@ -108,7 +108,8 @@ def _larger() -> tuple[Experiment, ...]:
         return Experiment(label, "cpu", settings, ONE, kept)
 
     def svhn(label: str, seeds: range, **of) -> Experiment:
-        kept = "cifar10-svhn.safetensors" if label == "jfb" else ""
+        files = {"jfb": "cifar10-svhn.safetensors"}
+        kept = (files | {"jacobian-published": "cifar10-svhn-published.safetensors"}).get(label, "")
         settings = recipe("cifar10", "cpu", network="svhn", **LARGER, **of)
         return Experiment(f"svhn-{label}", "cpu", settings, seeds, kept)
 
