@@ -273,7 +273,9 @@ def test_every_record_of_the_book_is_of_its_experiment_and_in_the_ledger(site):
         (experiment,) = (
             each for suite in SUITES.values() for each in suite if path.name in [each.file(seed) for seed in each.seeds]
         )
-        assert record.recipe == experiment.recipe.replace(seed=record["seed"]), path.name
+        # also as `reproduce` compares them, which would make again what differs
+        wanted = experiment.recipe.replace(seed=record["seed"])
+        assert not wanted.differences(record["config"], record.get("gave_way", {})), path.name
         assert "with changes" not in record["commit"], path.name
         assert path.name.rpartition("-")[0] in page, path.name
     for path in sorted((BOOK / "records" / "failed").glob("*.json")):

@@ -133,8 +133,8 @@ class Recipe:
         False, "after each epoch, the cosines of the book's rules with the exact gradient on the probe"
     )
     radius: bool = added(switch(False, "after each epoch, T's spectral radius on the probe"))
-    criterion: bool = switch(
-        False, "after each epoch, T's spectral radius and JFB's exact criterion for descent on the probe"
+    criterion: bool = added(
+        switch(False, "after each epoch, T's spectral radius and JFB's exact criterion for descent on the probe")
     )
     watch_test: bool = switch(False, "test after every epoch, in eval and in train mode, as the JFB paper's code does")
     seed: int = count(0, "of weights, orders, augmentation and dropout")
@@ -247,6 +247,9 @@ class Recipe:
             gave_way: the proposals that it lowered, as they were.
         """
         own = self.to_json()
+        # some older records hold a field at its default that is left out by now
+        later = {f.name: f.default for f in fields(self) if f.metadata.get("added")}
+        config = {name: value for name, value in config.items() if name not in later or value != later[name]}
         # nothing else gives way, whatever a file says
         asked = {**config, **{name: value for name, value in gave_way.items() if name in GIVES_WAY}}
         return [

@@ -1,0 +1,132 @@
+"""The JFB paper's networks for SVHN and CIFAR-10, in parts and as its code tests; writes book/timings/larger.json, a part at a time.
+
+    python tests/benchmarks/measure_larger.py parts [--rounds N] [--out FILE]
+    python tests/benchmarks/measure_larger.py tested [--images N] [--out FILE]
+
+`parts`: what each part of a training step costs on one core, in milliseconds for a batch of 100 images in train mode, with
+batch normalisation in R and without: the median over rounds, in which every part of every network comes once. How often a part
+is needed, the records of chapter 09 say; of the loop, which waits for the slowest image of a batch, the networks of
+book/records. `tested`: the accuracy of these networks on one and the same test images in evaluation mode, in training mode, and,
+for the one that was trained on augmented images, in training mode with the test images augmented likewise, as the code of the
+paper does. Both need CIFAR-10 in $JFB_DATA.
+"""
+
+import statistics
+import time
+from dataclasses import replace
+
+import torch
+from shared import BOOK, parser, write, written
+from torch.nn import functional as F
+
+from jfb_tutorial import architectures, theory
+from jfb_tutorial.training import batches, checkpoints, data
+from jfb_tutorial.training.evaluation import as_input, evaluate
+from jfb_tutorial.training.recipes import Recipe
+
+KEPT = ("cifar10-svhn", "cifar10-svhn-published", "cifar10-paper")
+BATCH, DRAWS = 100, 3
+
+
+class Parts:
+    """A training step in its parts."""
+
+    def __init__(self, name, batch_norm, images):
+        torch.manual_seed(0)
+        self.network = architectures.build(name, batch_norm=batch_norm).train().to(memory_format=torch.channels_last)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=0.0)
+        self.d, self.labels = as_input(images.images, self.network), images.labels
+
+    def __call__(self):
+        """Milliseconds of each part."""
+        network, clock, spent = self.network, [time.perf_counter()], {}
+
+        def done(name):
+            clock.append(time.perf_counter())
+            spent[name] = 1e3 * (clock[-1] - clock[-2])
+
+        self.optimiser.zero_grad()
+        clock[:] = [time.perf_counter()]
+        q = network.Q(self.d)
+        done("Q")
+        with torch.no_grad():
+            u = network.R(q, q)
+        done("R")
+        loss = F.cross_entropy(network.S(network.R(u, q)), self.labels)
+        done("last R, S")
+        loss.backward()
+        done("backward")
+        self.optimiser.step()
+        done("optimiser")
+        apply, transposed = theory.jacobian_products(lambda u: network.R(u, q.detach()), u)
+        clock.append(time.perf_counter())
+        w = transposed(u)
+        done("wJ")
+        apply(w)
+        done("Jx")
+        return spent
+
+
+def parts(options):
+    images = data.load("cifar10")[: 3 * BATCH]
+    steps = {}
+    for name in KEPT:
+        network = checkpoints.load_network(BOOK / "records" / f"{name}.safetensors").train()
+        counts = []
+        for begin in range(0, len(images), BATCH):
+            with torch.no_grad():
+                network(as_input(images.images[begin : begin + BATCH], network))
+            counts.append(int(network.last.steps.max()))
+        steps[name] = statistics.mean(counts)
+    kinds = {(name, norm): Parts(name, norm, images[:BATCH]) for name in ("svhn", "cifar10") for norm in (True, False)}
+    taken = {kind: [] for kind in kinds}
+    for number in range(options.rounds + 1):
+        for kind, step in kinds.items():
+            spent = step()
+            # round 0 warms up
+            taken[kind] += [spent] if number else []
+    rows = [
+        {"network": name, "batch_norm": norm}
+        | {part: statistics.median(each[part] for each in rounds) for part in rounds[0]}
+        for (name, norm), rounds in taken.items()
+    ]
+    return {"parts": rows, "slowest_image": steps}
+
+
+def tested(options):
+    found = []
+    everything = data.load("cifar10", "test")
+    chosen = torch.randperm(len(everything), generator=batches.generator(0))[: options.images]
+    images = everything[chosen]
+    for name in KEPT:
+        network = checkpoints.load_network(BOOK / "records" / f"{name}.safetensors")
+        recipe = Recipe.from_json(checkpoints.load(BOOK / "records" / f"{name}.safetensors")[1]["recipe"])
+        row = {"network": name, "images": len(images), "evaluation": evaluate(network, images).accuracy}
+        torch.manual_seed(0)
+        row["training"] = evaluate(network, images, training_mode=True).accuracy
+        augmentation = recipe.augmentation
+        if augmentation != batches.Augmentation():
+            mean = images.images.double().mean(dim=(0, 2, 3)).round().to(torch.uint8)
+            row["augmented"] = []
+            for number in range(DRAWS):
+                draws = augmentation.draws(len(images), 0, number)
+                seen = replace(images, images=augmentation(images.images, draws, mean))
+                row["augmented"].append(evaluate(network, seen, training_mode=True).accuracy)
+        print(row, flush=True)
+        found.append(row)
+    return {"tested": found}
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("part", choices=("parts", "tested"))
+    arguments.add_argument("--rounds", type=int, default=10)
+    arguments.add_argument("--images", type=int, default=2000)
+    options = arguments.parse_args()
+    torch.set_num_threads(1)
+    result = written(options.out, "larger") | {"parts": parts, "tested": tested}[options.part](options)
+    write(options.out, "larger", {"threads": 1, "batch": BATCH, "rounds": options.rounds, "dtype": "float32"}, result)
+
+
+if __name__ == "__main__":
+    main()
