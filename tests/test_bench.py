@@ -108,3 +108,23 @@ def test_nothing_to_compare():
     net = ImplicitNetwork(nn.Identity(), lambda u, q: 0.5 * u + q, nn.Linear(3, 2)).double()
     with pytest.raises(ValueError, match="network must have parameters in Q or R"):
         bench.compare(net, D, Y, LOSS)
+
+
+def test_a_cosine_of_many_float32_parameters_is_not_rounded_away():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(1_000_000))
+
+        def forward(self, d):
+            return d @ self.w[:, None] / 1e3
+
+    class Half(nn.Module):
+        def forward(self, u, q):
+            return u / 2 + q
+
+    network = ImplicitNetwork(Sum(), Half(), nn.Identity(), solver=FixedPointIteration(tol=1.0))
+    d = torch.randn(1, 1_000_000, generator=torch.Generator().manual_seed(0))
+    (row,) = bench.compare(network, d, d[:, :1], lambda a, b: (a - b).sum(), [JFB()]).rows
+    # JFB's gradient is half of the exact one
+    assert abs(row.cosine - 1) < 1e-6 and abs(row.bias - 0.5) < 1e-6

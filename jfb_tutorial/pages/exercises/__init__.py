@@ -29,9 +29,9 @@ RUBRIC = "book/course/rubric.md"
 
 @cache
 def _exercises() -> dict[str, Exercise]:
-    from . import ch01, ch02, ch03, ch04, ch05, ch06, ch07, ch08, ch10, ch11, ch12, ch13, ch14, ch15, ch16, ch17
+    from . import ch01, ch02, ch03, ch04, ch05, ch06, ch07, ch08, ch09, ch10, ch11, ch12, ch13, ch14, ch15, ch16, ch17
 
-    chapters = (ch01, ch02, ch03, ch04, ch05, ch06, ch07, ch08, ch10, ch11, ch12, ch13, ch14, ch15, ch16, ch17)
+    chapters = (ch01, ch02, ch03, ch04, ch05, ch06, ch07, ch08, ch09, ch10, ch11, ch12, ch13, ch14, ch15, ch16, ch17)
     return {each.label: each for chapter in chapters for each in chapter.EXERCISES}
 
 

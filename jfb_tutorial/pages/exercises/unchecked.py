@@ -14,6 +14,7 @@ OPEN = (
     "ex-04-reuse",
     "ex-05-batches",
     "ex-06-open",
+    "ex-09-open",
     "ex-11-open",
     "ex-12-open",
     "ex-13-open",
