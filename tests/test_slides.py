@@ -126,8 +126,10 @@ def test_every_explorer_in_a_deck_answers_a_key(deck, name):
     assert figures.count() == CALLS[name]
     for figure in figures.all():
         turn_to(page, figure)
-        where, before = page.evaluate("Reveal.getIndices()"), figure.inner_html()
         dial = figure.locator("input[type=range]:visible").first
+        # an explorer that computes its states first has a dial of length zero until then
+        page.wait_for_function("each => +each.max > +each.min", arg=dial.element_handle())
+        where, before = page.evaluate("Reveal.getIndices()"), figure.inner_html()
         dial.focus()
         full = dial.evaluate("each => each.value === each.max")
         page.keyboard.press("ArrowLeft" if full else "ArrowRight")
@@ -207,7 +209,7 @@ def test_slides_are_read_aloud_and_by_anybody(deck):
 @pytest.mark.parametrize("path", chapters.notebooks(), ids=lambda path: path.stem)
 def test_every_chapter_has_a_deck_with_a_vote_and_a_figure(path):
     number = re.match(r"(\d\d)-", path.stem)
-    if number and number[1] not in ("09", "16", "17"):  # which have none yet
+    if number and number[1] != "09":  # which has none yet
         deck = BOOK / "course" / "slides" / f"{number[1]}.md"
         assert deck.is_file(), f"chapter {number[1]} has no deck"
         text = deck.read_text()
