@@ -372,6 +372,20 @@ def solutions():
             zip(("fixed", "mixed", "by_class"), values_of("08", "fixed", "mixed", "sorted_by_class"), strict=True)
         ),
         "ex-08-amdahl": {"ratio": lambda K, m: 1 + m / (K + 3), "limit": 1},
+        "ex-09-nine": {
+            "multiple": lambda gamma: gamma / (1 - gamma),
+            "steps": lambda gamma, size, tol: math.ceil(math.log(tol / size) / math.log(gamma)),
+            "jfb": lambda gamma: 1 - gamma,
+        },
+        "ex-09-shrink": {
+            "law": lambda beta, n: beta / math.sqrt(1 + 2 * n * beta**2),
+            "half": lambda beta: 1.5 / beta**2,
+        },
+        "ex-09-count": {
+            "steps": 1.4e7 / 73_257 / 100,
+            "products": lambda steps: 4 + 6 * steps,
+            "adjoint": lambda steps, left, right: (2 + 3 * steps) * (left + right),
+        },
         "ex-10-roofline": {
             "seconds": lambda o, b, peak, band: max(o / peak, b / band),
             "gain": lambda o, b, peak, band: max(o / peak, b / band) / max(o / peak, b / 2 / band),
