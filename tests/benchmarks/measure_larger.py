@@ -1,9 +1,11 @@
 """The JFB paper's networks for SVHN and CIFAR-10, in parts and as its code tests; writes book/timings/larger.json, a part at a time.
 
+    python tests/benchmarks/measure_larger.py steps [--rounds N] [--out FILE]
     python tests/benchmarks/measure_larger.py parts [--rounds N] [--out FILE]
     python tests/benchmarks/measure_larger.py tested [--images N] [--out FILE]
 
-`parts`: what each part of a training step costs on one core, in milliseconds for a batch of 100 images in train mode, with
+`steps`: the time of whole training steps of 100 images on one core, at the weights of book/records, which they do not change: every
+rule in turn on the same batch, the median over rounds of its time in JFB's. `parts`: what each part of a training step costs on one core, in milliseconds for a batch of 100 images in train mode, with
 batch normalisation in R and without: the median over rounds, in which every part of every network comes once. How often a part
 is needed, the records of chapter 09 say; how long a batch iterates, which waits for its slowest image, and how many products the
 exact gradient takes, is counted in the networks of book/records. `tested`: the accuracy of these networks on one and the same test images in evaluation mode, in training mode, and,
@@ -11,6 +13,7 @@ for the one that was trained on augmented images, in training mode with the test
 paper does. Both need CIFAR-10 in $JFB_DATA.
 """
 
+import itertools
 import statistics
 import time
 import warnings
@@ -21,7 +24,8 @@ from shared import BOOK, parser, write, written
 from torch.nn import functional as F
 
 from jfb_tutorial import architectures, theory
-from jfb_tutorial.gradients import ImplicitDifferentiation, tally
+from jfb_tutorial.gradients import JFB, ImplicitDifferentiation, NeumannSeries, PublishedCG, Unrolled, tally
+from jfb_tutorial.timing import interleaved, ratios
 from jfb_tutorial.training import batches, checkpoints, data
 from jfb_tutorial.training.evaluation import as_input, evaluate
 from jfb_tutorial.training.recipes import Recipe
@@ -61,12 +65,68 @@ class Parts:
         self.optimiser.step()
         done("optimiser")
         apply, transposed = theory.jacobian_products(lambda u: network.R(u, q.detach()), u)
+        # the first product of either kind records what the others use
+        apply(transposed(u))
         clock.append(time.perf_counter())
         w = transposed(u)
         done("wJ")
         apply(w)
         done("Jx")
         return spent
+
+
+RULES = {
+    "cifar10-svhn": {
+        "svhn-jfb": JFB(),
+        "svhn-explicit": Unrolled(1),
+        "svhn-neumann-6": NeumannSeries(6),
+        "svhn-neumann-11": NeumannSeries(11),
+        "svhn-jacobian-batch-norm": ImplicitDifferentiation(tol=1e-3),
+    },
+    "cifar10-svhn-published": {
+        "svhn-jfb-rescaling": JFB(),
+        "svhn-jacobian-published": PublishedCG(tol=1e-4, max_steps=200),
+    },
+    "cifar10-paper": {"jfb": JFB(), "jacobian-batch-norm": ImplicitDifferentiation(tol=1e-3)},
+}
+"""The runs whose steps are timed, by the network that they are timed in, and the rule of each."""
+
+
+def training_step(name, rule, images):
+    """A function that takes a training step of a rule each time it is called, with the next batch, and changes no weights of R."""
+    network = checkpoints.load_network(BOOK / "records" / f"{name}.safetensors").train()
+    network.to(memory_format=torch.channels_last)
+    network.gradient, network.on_unconverged = rule, "ignore"
+    weights = [parameter.detach().clone() for parameter in network.R.parameters()]
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.0)
+    numbers = itertools.count()
+
+    def step():
+        begin = next(numbers) * BATCH % len(images)
+        part = images[begin : begin + BATCH]
+        optimiser.zero_grad()
+        F.cross_entropy(network(as_input(part.images, network)), part.labels).backward()
+        optimiser.step()
+        with torch.no_grad():
+            # the published network scales them in every step
+            for parameter, weight in zip(network.R.parameters(), weights, strict=True):
+                parameter.copy_(weight)
+
+    return step
+
+
+def steps(options):
+    images = data.load("cifar10")[: 3 * BATCH]
+    found = {}
+    for name, rules in RULES.items():
+        seconds = interleaved(
+            {label: training_step(name, rule, images) for label, rule in rules.items()}, options.rounds
+        )
+        first = next(iter(rules))
+        for label, ratio in ratios(seconds, first).items():
+            found[label] = {"milliseconds": 1e3 * statistics.median(seconds[label]), "ratio": ratio, "to": first}
+        print(name, {label: found[label] for label in rules}, flush=True)
+    return {"steps": found}
 
 
 def counts(name, images):
@@ -130,12 +190,12 @@ def tested(options):
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("part", choices=("parts", "tested"))
+    arguments.add_argument("part", choices=("steps", "parts", "tested"))
     arguments.add_argument("--rounds", type=int, default=10)
     arguments.add_argument("--images", type=int, default=2000)
     options = arguments.parse_args()
     torch.set_num_threads(1)
-    result = written(options.out, "larger") | {"parts": parts, "tested": tested}[options.part](options)
+    result = written(options.out, "larger") | {"steps": steps, "parts": parts, "tested": tested}[options.part](options)
     write(options.out, "larger", {"threads": 1, "batch": BATCH, "rounds": options.rounds, "dtype": "float32"}, result)
 
 

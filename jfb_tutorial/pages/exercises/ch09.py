@@ -20,7 +20,7 @@ def _steps(gamma: float, size: float, tol: float) -> int:
 
 
 def _counts(f: Student, given: Given) -> list[float]:
-    return [f.number(*of) for of in ((0.9, 80.0, 1e-4), (0.5, 80.0, 1e-4), (0.7, 3.0, 0.5))]
+    return [f.number(*of) for of in ((0.9, 100.0, 1e-4), (0.5, 100.0, 1e-4), (0.7, 3.0, 0.5))]
 
 
 NINE = Exercise(
