@@ -1,5 +1,6 @@
 """The runs that chapters read, the ledger of reproductions, and the panel for training live."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -419,6 +420,10 @@ def test_the_ledger_computes_gaps_and_ratios(tmp_path, monkeypatch):
     assert (found.ours, found.command, found.scale) == ("98.00 ± 1.41 %", command, "cpu")
     assert (found.value, found.gap) == pytest.approx((98.0, 0.0))
     assert found.provenance.startswith("2 seeds, 20 epochs, ")
+    assert "images" not in found.provenance
+    fewer = dataclasses.replace(jfb, recipe=jfb.recipe.replace(images=1200, width=12))
+    complete = [records.read(tmp_path / jfb.file(0))]
+    assert reproductions.describe(fewer, complete).startswith("1 seed, 20 epochs, 1,200 images, width 12, ")
     assert [cell[0].astext() for cell in reproductions.line(row, found, {})[1:4]] == ["98.0", found.ours, "+0.00"]
     row["runs"] = {"dataset": "digits", "label": "exact", "quantity": "time", "to": "jfb"}
     row["published"] = 2.5

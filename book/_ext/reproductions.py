@@ -155,8 +155,11 @@ def command_for(runs: dict, experiment: Experiment) -> str:
 
 
 def describe(experiment: Experiment, complete: list[Record]) -> str:
-    """How many seeds and epochs, on which devices, and whether training has changed since."""
-    parts = [f"{len(complete)} seed{'s' if len(complete) > 1 else ''}", f"{experiment.recipe.epochs} epochs"]
+    """How many seeds, epochs and, where they are not the usual ones, images and channels, on which devices, and whether training has changed since."""
+    recipe = experiment.recipe
+    parts = [f"{len(complete)} seed{'s' if len(complete) > 1 else ''}", f"{recipe.epochs} epochs"]
+    parts += [f"{recipe.images:,} images"] if recipe.images else []
+    parts += [f"width {recipe.width}"] if recipe.width else []
     parts += dict.fromkeys(record["device"] for record in complete)
     if any(record.stale for record in complete):
         parts.append("made by an older version of the training code")
