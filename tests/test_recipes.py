@@ -36,17 +36,18 @@ def test_the_settings_of_the_papers_code():
 
 def test_fields_that_came_later_are_written_down_where_they_are_set():
     """So that what was recorded before them is still of the same recipe."""
-    later = {"width", "weight_norm", "pretrain", "pretrain_steps", "radius"}
+    later = {"width", "weight_norm", "pretrain", "pretrain_steps", "radius", "criterion"}
     made = recipe("cifar10", "full", network="multiscale")
     assert not later & set(made.to_json())
     assert {f.name for f in fields(Recipe)} == set(made.to_json()) | later
-    changed = made.replace(width=12, weight_norm=False, pretrain=8, pretrain_steps=6, radius=True)
+    changed = made.replace(width=12, weight_norm=False, pretrain=8, pretrain_steps=6, radius=True, criterion=True)
     assert {name: changed.to_json()[name] for name in later} == {
         "width": 12,
         "weight_norm": False,
         "pretrain": 8,
         "pretrain_steps": 6,
         "radius": True,
+        "criterion": True,
     }
     assert Recipe.from_json(json.loads(json.dumps(changed.to_json()))) == changed
     assert made.differences(made.to_json(), {}) == []
