@@ -13,14 +13,13 @@ for the one that was trained on augmented images, in training mode with the test
 paper does. Both need CIFAR-10 in $JFB_DATA.
 """
 
-import itertools
 import statistics
 import time
 import warnings
 from dataclasses import replace
 
 import torch
-from shared import BOOK, parser, write, written
+from shared import BOOK, parser, repeated_step, write, written
 from torch.nn import functional as F
 
 from jfb_tutorial import architectures, theory
@@ -30,7 +29,6 @@ from jfb_tutorial.training import batches, checkpoints, data
 from jfb_tutorial.training.evaluation import as_input, evaluate
 from jfb_tutorial.training.recipes import Recipe
 
-KEPT = ("cifar10-svhn", "cifar10-svhn-published", "cifar10-paper")
 BATCH, DRAWS = 100, 3
 
 
@@ -97,26 +95,11 @@ def training_step(name, rule, images):
     network = checkpoints.load_network(BOOK / "records" / f"{name}.safetensors").train()
     network.to(memory_format=torch.channels_last)
     network.gradient, network.on_unconverged = rule, "ignore"
-    weights = [parameter.detach().clone() for parameter in network.R.parameters()]
-    optimiser = torch.optim.Adam(network.parameters(), lr=0.0)
-    numbers = itertools.count()
-
-    def step():
-        begin = next(numbers) * BATCH % len(images)
-        part = images[begin : begin + BATCH]
-        optimiser.zero_grad()
-        F.cross_entropy(network(as_input(part.images, network)), part.labels).backward()
-        optimiser.step()
-        with torch.no_grad():
-            # the published network scales them in every step
-            for parameter, weight in zip(network.R.parameters(), weights, strict=True):
-                parameter.copy_(weight)
-
-    return step
+    return repeated_step(network, images, BATCH)
 
 
 def steps(options):
-    images = data.load("cifar10")[: 3 * BATCH]
+    images = data.load("cifar10")[: 4 * BATCH]
     found = {}
     for name, rules in RULES.items():
         seconds = interleaved(
@@ -148,7 +131,7 @@ def counts(name, images):
 
 def parts(options):
     images = data.load("cifar10")[: 3 * BATCH]
-    counted = [counts(name, images) for name in KEPT]
+    counted = [counts(name, images) for name in RULES]
     kinds = {(name, norm): Parts(name, norm, images[:BATCH]) for name in ("svhn", "cifar10") for norm in (True, False)}
     taken = {kind: [] for kind in kinds}
     for number in range(options.rounds + 1):
@@ -169,15 +152,16 @@ def tested(options):
     everything = data.load("cifar10", "test")
     chosen = torch.randperm(len(everything), generator=batches.generator(0))[: options.images]
     images = everything[chosen]
-    for name in KEPT:
-        network = checkpoints.load_network(BOOK / "records" / f"{name}.safetensors")
-        recipe = Recipe.from_json(checkpoints.load(BOOK / "records" / f"{name}.safetensors")[1]["recipe"])
+    for name in RULES:
+        path = BOOK / "records" / f"{name}.safetensors"
+        network = checkpoints.load_network(path)
+        recipe = Recipe.from_json(checkpoints.load(path)[1]["recipe"])
         row = {"network": name, "images": len(images), "evaluation": evaluate(network, images).accuracy}
         torch.manual_seed(0)
         row["training"] = evaluate(network, images, training_mode=True).accuracy
         augmentation = recipe.augmentation
         if augmentation != batches.Augmentation():
-            mean = images.images.double().mean(dim=(0, 2, 3)).round().to(torch.uint8)
+            mean = batches.Batches(images, BATCH).mean
             row["augmented"] = []
             for number in range(DRAWS):
                 draws = augmentation.draws(len(images), 0, number)

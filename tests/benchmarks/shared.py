@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,9 +13,11 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from jfb_tutorial import theory
-from jfb_tutorial.training import checkpoints
+from jfb_tutorial.training import checkpoints, data
+from jfb_tutorial.training.evaluation import as_input
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 sys.path.insert(0, str(BOOK / "_ext"))
@@ -59,6 +62,26 @@ def one_sided(T: Callable[[Tensor], Tensor], u: Tensor, tol: float = 1e-4) -> fl
     start = np.random.default_rng(0).standard_normal(n)
     operator = LinearOperator((n, n), matvec=product, dtype="float64")
     return float(eigsh(operator, k=1, which="LA", v0=start, tol=tol, return_eigenvectors=False)[0])
+
+
+def repeated_step(network: nn.Module, images: data.Images, batch: int) -> Callable[[], None]:
+    """A function that takes a training step each time it is called, with the next batch, and leaves all weights as they are."""
+    # those of R anew after each: some networks scale them down in every step
+    weights = [parameter.detach().clone() for parameter in network.R.parameters()]
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.0)
+    numbers = count()
+
+    def step() -> None:
+        begin = next(numbers) * batch % (len(images) - batch)
+        part = images[begin : begin + batch]
+        optimiser.zero_grad()
+        F.cross_entropy(network(as_input(part.images, network)), part.labels).backward()
+        optimiser.step()
+        with torch.no_grad():
+            for parameter, weight in zip(network.R.parameters(), weights, strict=True):
+                parameter.copy_(weight)
+
+    return step
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -9,16 +9,13 @@ in units of the step with JFB, the median over the rounds; in a round every rule
 """
 
 import statistics
-from itertools import count
 
 import torch
-from shared import BOOK, parser, write
-from torch.nn import functional as F
+from shared import BOOK, parser, repeated_step, write
 
 from jfb_tutorial import architectures
 from jfb_tutorial.timing import interleaved, ratios
 from jfb_tutorial.training import checkpoints, data
-from jfb_tutorial.training.evaluation import as_input
 from jfb_tutorial.training.experiments import read_suites
 
 ROUNDS = 40
@@ -38,21 +35,7 @@ def training_step(recipe, images):
     kind = "" if recipe.batch_norm else "-published" if recipe.norm == "rescaling" else "-no-norm"
     file = BOOK / "records" / f"{recipe.dataset}{kind}.safetensors"
     checkpoints.restore(network, checkpoints.load(file)[0], file.name)
-    weights = [parameter.detach().clone() for parameter in network.R.parameters()]
-    optimiser = torch.optim.Adam(network.parameters(), lr=0.0)
-    numbers = count()
-
-    def step():
-        begin = next(numbers) * recipe.batch % (len(images) - recipe.batch)
-        part = images[begin : begin + recipe.batch]
-        optimiser.zero_grad()
-        F.cross_entropy(network(as_input(part.images, network)), part.labels).backward()
-        optimiser.step()
-        with torch.no_grad():
-            for parameter, weight in zip(network.R.parameters(), weights, strict=True):
-                parameter.copy_(weight)
-
-    return step
+    return repeated_step(network, images, recipe.batch)
 
 
 def main() -> None:
